@@ -1,0 +1,49 @@
+"""The device kit: all that a device model may import of the hypervisor."""
+
+from hypervisor.device.backends import (
+    BackendError,
+    BlockBackend,
+    ByteChannel,
+    HostIO,
+    NetBackend,
+)
+from hypervisor.device.board import (
+    Board,
+    Clock,
+    Control,
+    GuestMemory,
+    Hart,
+    MemoryAccessError,
+    Timer,
+)
+from hypervisor.device.device import Device
+from hypervisor.device.line import Line
+from hypervisor.device.options import Address, Duration, FileRef, Options, Size
+from hypervisor.device.registers import Field, Register, registers_of
+from hypervisor.device.tree import Node
+
+__all__ = [
+    "Address",
+    "BackendError",
+    "BlockBackend",
+    "Board",
+    "ByteChannel",
+    "Clock",
+    "Control",
+    "Device",
+    "Duration",
+    "Field",
+    "FileRef",
+    "GuestMemory",
+    "Hart",
+    "HostIO",
+    "Line",
+    "MemoryAccessError",
+    "NetBackend",
+    "Node",
+    "Options",
+    "Register",
+    "Size",
+    "Timer",
+    "registers_of",
+]

@@ -1,0 +1,83 @@
+"""What a device is handed: its clock, memory, lines, backends and log. Tests hand it fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hypervisor.device.backends import ByteChannel, HostIO
+from hypervisor.device.line import Line
+
+
+class MemoryAccessError(Exception):
+    """A device was told to use guest memory that is not there."""
+
+
+class GuestMemory(Protocol):
+    """Guest-physical RAM. Addresses and sizes are bytes; outside RAM raises MemoryAccessError."""
+
+    def read(self, address: int, size: int) -> bytes: ...
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None: ...
+    def contains(self, address: int, size: int) -> bool: ...
+
+
+class Timer(Protocol):
+    """One pending call at a virtual time."""
+
+    deadline: int | None
+    """Virtual time in ns, None when not armed."""
+
+    def arm(self, deadline: int) -> None:
+        """Call back at `deadline` (ns); a time that has passed means as soon as possible."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    def now(self) -> int:
+        """Virtual time since machine start in ns; what rdtime shows, scaled."""
+
+    def timer(self, name: str, callback: Callable[[], None]) -> Timer: ...
+
+    epoch: int
+    """Wall-clock time of virtual time 0, in ns since 1970."""
+
+
+class Hart(Protocol):
+    """A processor as interrupt controllers see it."""
+
+    index: int
+
+    def interrupt(self, number: int) -> Line:
+        """The input line for local interrupt `number` (RISC-V: its bit in `mip`)."""
+
+
+class Control(Protocol):
+    """The machine's power. Requests act at the next safe point."""
+
+    def request_power_off(self, code: int = 0) -> None: ...
+    def request_reset(self) -> None: ...
+
+
+class Board(Protocol):
+    """Everything outside one device, as that device may use it."""
+
+    clock: Clock
+    memory: GuestMemory
+    host: HostIO
+    control: Control
+    harts: Sequence[Hart]
+    seed: int | None
+    """Seed of the machine's randomness; None: take the host's."""
+
+    def channel(self, spec: str | None) -> ByteChannel:
+        """The far end of a serial line: "stdio" is the machine's console, None goes nowhere."""
+
+    def path(self, file: str) -> str:
+        """The host path of a file named in the description."""
+
+    def post(self, callback: Callable[[], None]) -> None:
+        """From any thread: run `callback` on the machine's thread at the next safe point."""
+
+    def log(self, message: str) -> None:
+        """Say something once to the machine's user."""

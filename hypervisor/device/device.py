@@ -1,0 +1,209 @@
+"""The base of every device model: a register table, its state, and its wires."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from hypervisor.device.board import Board, Timer
+from hypervisor.device.line import Line
+from hypervisor.device.options import Options
+from hypervisor.device.registers import Register, Slot, registers_of
+from hypervisor.device.tree import Node
+
+
+class Device:
+    """A model. Subclasses declare registers, give `compatible`, and write the behaviour.
+
+    The machine calls `read` and `write` for guest accesses, `reset` at power-on and reset,
+    `save`/`load` for snapshots, `close` at the end. All run on the machine's thread.
+    """
+
+    Options: ClassVar[type[Options]] = Options
+    type: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    compatible: ClassVar[tuple[str, ...]] = ()
+    """The device tree's `compatible`; empty: the device is not in the tree."""
+    address_size: ClassVar[int] = 0x1000
+    """Bytes of guest-physical address space at `options.at`; 0: none."""
+    interrupt_inputs: ClassVar[int] = 0
+    """Number of inputs, if other devices' `irq` may name this one."""
+    state: ClassVar[tuple[str, ...]] = ()
+    """Attributes besides the registers that a snapshot carries (plain data)."""
+
+    def __init__(self, name: str, options: Any, board: Board) -> None:
+        self.name = name
+        self.options = options
+        self.board = board
+        self.clock = board.clock
+        self.memory = board.memory
+        self.irq = Line(f"{name}.irq")
+        self.register_bank = 0
+        self.timers: dict[str, Timer] = {}
+        self.values: dict[str, list[int]] = {}
+        self._slots: dict[int, list[Slot]] = {}
+        self._reported: set[tuple[int, bool]] = set()
+        for register in registers_of(self.__class__):
+            self.values[register.name] = [register.reset] * register.count
+            for index in range(register.count):
+                offset = register.offset + index * register.stride
+                self._slots.setdefault(offset, []).append(Slot(self, register, index))
+
+    # -- what a subclass overrides ------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Back to power-on. Overriders call this first."""
+        for register in registers_of(self.__class__):
+            self.values[register.name][:] = [register.reset] * register.count
+        for timer in self.timers.values():
+            timer.cancel()
+        self.register_bank = 0
+        self.irq.set(False)
+
+    def node(self) -> Node | None:
+        """This device in the device tree, None when it is not in it. The machine adds
+        `compatible`, `reg` and the interrupt; overriders add what their binding wants."""
+        if not self.compatible:
+            return None
+        base = f"@{self.options.at:x}" if self.options.at is not None else ""
+        return Node(f"{self.type.rpartition('.')[2]}{base}", {}, [])
+
+    def input(self, number: int) -> Line:
+        """Interrupt input `number` of a controller."""
+        raise NotImplementedError(f"{self.type} has no interrupt inputs")
+
+    def restored(self) -> None:
+        """Called after `load`: re-raise lines, re-submit host requests."""
+
+    def close(self) -> None:
+        """Let go of host resources."""
+
+    # -- accesses -----------------------------------------------------------------------------
+
+    def read(self, offset: int, size: int) -> int:
+        """A guest load of `size` bytes (1, 2, 4, 8) at `offset` from the base."""
+        slots = self._slots.get(offset)
+        if slots is not None:
+            slot = slots[0] if len(slots) == 1 else self._banked(slots, write=False)
+            if slot.size == size:
+                return slot.read()
+        return self._read_parts(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        """A guest store."""
+        slots = self._slots.get(offset)
+        if slots is not None:
+            slot = slots[0] if len(slots) == 1 else self._banked(slots, write=True)
+            if slot.size == size:
+                if value & slot.register.tagged:
+                    self._report_tagged(slot.register, value)
+                slot.write(value)
+                return
+        self._write_parts(offset, size, value)
+
+    def slot_at(self, offset: int, write: bool = False) -> tuple[Slot, int] | None:
+        """The register that covers `offset`, and the byte within it."""
+        for back in range(8):
+            slots = self._slots.get(offset - back)
+            if slots is not None:
+                slot = self._banked(slots, write)
+                return (slot, back) if back < slot.size else None
+        return None
+
+    def unknown_access(self, offset: int, size: int, value: int | None) -> None:
+        """An access where the table has nothing: said once per offset, read as zero."""
+        key = (offset, value is not None)
+        if key not in self._reported and len(self._reported) < 64:
+            self._reported.add(key)
+            what = "read of" if value is None else f"write of {value:#x} to"
+            self.board.log(f"{self.name}: {size}-byte {what} unknown register {offset:#x}")
+
+    def _banked(self, slots: list[Slot], write: bool) -> Slot:
+        unusable = "ro" if write else "wo"
+        best = slots[0]
+        for slot in slots:
+            register = slot.register
+            if register.bank is not None and register.bank != self.register_bank:
+                continue
+            best = slot
+            if register.access != unusable:
+                return slot
+        return best
+
+    def _read_parts(self, offset: int, size: int) -> int:
+        value = 0
+        done = 0
+        while done < size:
+            found = self.slot_at(offset + done)
+            if found is None:
+                self.unknown_access(offset + done, size, None)
+                done += 1
+                continue
+            slot, skip = found
+            part = min(slot.size - skip, size - done)
+            bits = (slot.read() >> 8 * skip) & ((1 << 8 * part) - 1)
+            value |= bits << 8 * done
+            done += part
+        return value
+
+    def _write_parts(self, offset: int, size: int, value: int) -> None:
+        done = 0
+        while done < size:
+            found = self.slot_at(offset + done, write=True)
+            if found is None:
+                self.unknown_access(offset + done, size, value)
+                done += 1
+                continue
+            slot, skip = found
+            part = min(slot.size - skip, size - done)
+            lane = ((1 << 8 * part) - 1) << 8 * skip
+            bits = (value >> 8 * done) << 8 * skip & lane
+            # Bytes the guest does not write keep their value; for write-1-to-clear, zero keeps.
+            kept = slot.store[slot.index] & ~lane & ~slot.register.w1c
+            slot.write(kept | bits)
+            done += part
+
+    def _report_tagged(self, register: Register, value: int) -> None:
+        for field in register.fields:
+            if field.tagged and field.of(value):
+                key = (register.offset << 8 | field.lsb, True)
+                if key not in self._reported:
+                    self._reported.add(key)
+                    self.board.log(
+                        f"{self.name}: {register.name}.{field.name} is not implemented"
+                    )
+
+    # -- helpers for subclasses ---------------------------------------------------------------
+
+    def timer(self, name: str, callback: Any) -> Timer:
+        """A timer whose deadline snapshots carry."""
+        timer = self.board.clock.timer(f"{self.name}.{name}", callback)
+        self.timers[name] = timer
+        return timer
+
+    # -- snapshots ----------------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        """Plain data from which `load` makes this very state."""
+        return {
+            "registers": {name: list(values) for name, values in self.values.items()},
+            "bank": self.register_bank,
+            "timers": {name: timer.deadline for name, timer in self.timers.items()},
+            "irq": self.irq.level,
+            "state": {name: getattr(self, name) for name in self.state},
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take a saved state; refuse one of another shape with ValueError."""
+        for name, values in state["registers"].items():
+            store = self.values.get(name)
+            if store is None or len(store) != len(values):
+                raise ValueError(f"{self.name}: the snapshot's register {name} is not of this model")
+            store[:] = values
+        for name, deadline in state["timers"].items():
+            timer = self.timers[name]
+            timer.cancel() if deadline is None else timer.arm(deadline)
+        for name in self.state:
+            setattr(self, name, state["state"][name])
+        self.register_bank = state["bank"]
+        self.irq.set(state["irq"])
+        self.restored()

@@ -1,0 +1,194 @@
+"""A bench for device models: a board without a CPU, with a clock moved by hand.
+
+    bench = Bench()
+    uart = Ns16550a("uart0", Ns16550a.Options(), bench)
+    uart.write(0, 1, ord("A"))
+    assert bench.console.output == b"A"
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from hypervisor.device.board import MemoryAccessError
+from hypervisor.device.line import Line
+
+T = TypeVar("T")
+
+
+class BenchTimer:
+    def __init__(self, clock: BenchClock, name: str, callback: Callable[[], None]) -> None:
+        self.name = name
+        self.deadline: int | None = None
+        self._clock = clock
+        self._callback = callback
+
+    def arm(self, deadline: int) -> None:
+        self.deadline = max(deadline, self._clock.now())
+        self._clock.push(self.deadline, lambda at=self.deadline: self._fire(at))
+
+    def cancel(self) -> None:
+        self.deadline = None
+
+    def _fire(self, at: int) -> None:
+        if self.deadline == at:
+            self.deadline = None
+            self._callback()
+
+
+class BenchClock:
+    """Virtual time that moves only when told to."""
+
+    epoch = 1_704_067_200_000_000_000
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._queue: list[tuple[int, int, Callable[[], None]]] = []
+        self._order = 0
+
+    def now(self) -> int:
+        return self._now
+
+    def timer(self, name: str, callback: Callable[[], None]) -> BenchTimer:
+        return BenchTimer(self, name, callback)
+
+    def push(self, at: int, call: Callable[[], None]) -> None:
+        self._order += 1
+        heapq.heappush(self._queue, (at, self._order, call))
+
+    def advance(self, nanoseconds: int) -> None:
+        """Let time pass, running what falls due in order."""
+        end = self._now + nanoseconds
+        while self._queue and self._queue[0][0] <= end:
+            at, _, call = heapq.heappop(self._queue)
+            self._now = max(self._now, at)
+            call()
+        self._now = end
+
+
+class BenchMemory:
+    """RAM from `base`, `size` bytes."""
+
+    def __init__(self, base: int = 0x8000_0000, size: int = 1 << 20) -> None:
+        self.base = base
+        self.data = bytearray(size)
+
+    def contains(self, address: int, size: int) -> bool:
+        return self.base <= address and address + size <= self.base + len(self.data)
+
+    def _offset(self, address: int, size: int) -> int:
+        if not self.contains(address, size):
+            raise MemoryAccessError(f"{size} bytes at {address:#x} are not RAM")
+        return address - self.base
+
+    def read(self, address: int, size: int) -> bytes:
+        offset = self._offset(address, size)
+        return bytes(self.data[offset : offset + size])
+
+    def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
+        offset = self._offset(address, len(data))
+        self.data[offset : offset + len(data)] = data
+
+
+class BenchChannel:
+    """A serial line whose far end is the test."""
+
+    def __init__(self) -> None:
+        self.output = b""
+        self._input = b""
+        self._callback: Callable[[], None] = lambda: None
+
+    def write(self, data: bytes) -> None:
+        self.output += data
+
+    def read(self, limit: int) -> bytes:
+        taken, self._input = self._input[:limit], self._input[limit:]
+        return taken
+
+    def on_readable(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
+
+    def type(self, data: bytes) -> None:
+        """Send to the device, as a terminal would."""
+        self._input += data
+        self._callback()
+
+
+class BenchHost:
+    """Host work, done when its virtual time comes."""
+
+    def __init__(self, clock: BenchClock) -> None:
+        self._clock = clock
+
+    def submit(
+        self, queue: object, work: Callable[[], T], at: int, done: Callable[[T | Exception], None]
+    ) -> None:
+        def run() -> None:
+            try:
+                result: T | Exception = work()
+            except Exception as error:  # what a backend raises is the device's to report
+                result = error
+            done(result)
+
+        self._clock.push(at, run)
+
+
+class BenchControl:
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+
+    def request_power_off(self, code: int = 0) -> None:
+        self.requests.append(f"power-off {code}")
+
+    def request_reset(self) -> None:
+        self.requests.append("reset")
+
+
+class BenchHart:
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.lines: dict[int, Line] = {}
+
+    def interrupt(self, number: int) -> Line:
+        return self.lines.setdefault(number, Line(f"hart{self.index}.{number}"))
+
+
+class Bench:
+    """A Board (see hypervisor.device.board) for tests."""
+
+    def __init__(self, harts: int = 1, seed: int | None = 1) -> None:
+        self.clock = BenchClock()
+        self.memory = BenchMemory()
+        self.host = BenchHost(self.clock)
+        self.control = BenchControl()
+        self.harts = [BenchHart(index) for index in range(harts)]
+        self.seed = seed
+        self.console = BenchChannel()
+        self.messages: list[str] = []
+        self.posted: list[Callable[[], None]] = []
+
+    def channel(self, spec: str | None) -> BenchChannel:
+        return self.console if spec else BenchChannel()
+
+    def path(self, file: str) -> str:
+        return file
+
+    def post(self, callback: Callable[[], None]) -> None:
+        self.posted.append(callback)
+
+    def run_posted(self) -> None:
+        """Reach a safe point: run what other threads posted."""
+        posted, self.posted = self.posted, []
+        for callback in posted:
+            callback()
+
+    def log(self, message: str) -> None:
+        self.messages.append(message)
+
+    def build(self, model: Any, name: str = "dev0", **options: Any) -> Any:
+        """A device of class `model` on this bench, reset."""
+        device = model(name, model.Options(type=model.type, **options), self)
+        device.reset()
+        return device
