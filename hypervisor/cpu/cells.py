@@ -1,0 +1,80 @@
+"""Memory shared between Python and the native callbacks: plain words, one struct a role."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_uint64
+
+NEVER = (1 << 64) - 1
+"""As a deadline: none. As `previous_end`: the next block counts as a taken transfer."""
+
+UNITS_PER_TICK = 128
+"""Machine clock units (one byte of retired code each) per tick of the 10 MHz timebase."""
+
+
+class ClockCell(ctypes.Structure):
+    """The machine's serial clock, in units: bytes of code retired plus idle time passed over."""
+
+    _fields_ = [
+        ("units", c_uint64),  # now, exact at safe points
+        ("visible", c_uint64),  # `units` at the last taken transfer: what the guest sees
+        ("deadline", c_uint64),  # stop at the first taken transfer at or after this; 0: at once
+        ("idle", c_uint64),  # units that passed with no code executed
+        ("host_writes", c_uint64),  # grows with every write of the host to RAM
+    ]
+    units: int
+    visible: int
+    deadline: int
+    idle: int
+    host_writes: int
+
+
+class Reason:
+    """Why a hart's run ended (`HartCell.reason`)."""
+
+    NONE = 0  # the hart waits for an interrupt, or the engine reported an error
+    DEADLINE = 1
+    FIRMWARE_CALL = 2
+    DOUBLE_FAULT = 3
+
+
+TRAP_CAUSES = 32
+
+
+class HartCell(ctypes.Structure):
+    """What the native callbacks know of one hart."""
+
+    _fields_ = [
+        ("clock", c_uint64),  # address of the ClockCell
+        ("uc", c_uint64),
+        ("env", c_uint64),
+        ("cpu", c_uint64),
+        ("previous_end", c_uint64),  # end address of the last counted block
+        ("reason", c_uint64),
+        ("firmware_calls", c_uint64),  # 1: ecall from S-mode is ours (built-in SBI)
+        ("flush_fence_i", c_uint64),  # 1: fence.i must drop translations
+        ("host_writes_seen", c_uint64),  # ClockCell.host_writes at the last flush
+        ("instruction", c_uint64),  # scratch for the faulting instruction
+        ("traps", c_uint64 * TRAP_CAUSES),
+        ("fence_i", c_uint64),
+        ("flushes", c_uint64),
+    ]
+    clock: int
+    uc: int
+    env: int
+    cpu: int
+    previous_end: int
+    reason: int
+    firmware_calls: int
+    flush_fence_i: int
+    host_writes_seen: int
+    instruction: int
+    traps: ctypes.Array[c_uint64]
+    fence_i: int
+    flushes: int
+
+
+def offset(structure: type[ctypes.Structure], field: str) -> int:
+    """Bytes from the struct's start to `field`."""
+    position: int = getattr(structure, field).offset
+    return position

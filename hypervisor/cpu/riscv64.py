@@ -1,0 +1,389 @@
+"""A RISC-V hart (RV64GC, privileged specification 1.10-1.12) on one Unicorn instance.
+
+Traps, time and the fence.i rule run natively (`riscv64_native`); what is rare is here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping
+from ctypes import c_int, c_int32, c_uint32, c_uint64, c_void_p
+from functools import cache
+from typing import Any
+
+from hypervisor.cpu import library
+from hypervisor.cpu import riscv64_env as env
+from hypervisor.cpu.cells import NEVER, ClockCell, HartCell, Reason
+from hypervisor.cpu.engine import Engine
+from hypervisor.cpu.library import EngineError
+from hypervisor.cpu.riscv64_decode import data_address
+from hypervisor.cpu.riscv64_native import callbacks
+from hypervisor.device.line import Line
+
+ARCH_RISCV, MODE_RISCV64 = 8, 8
+_REG_USCRATCH = 36
+_CSR_USCRATCH = 0x040
+
+SSIP, MSIP, STIP, MTIP, SEIP, MEIP = 1, 3, 5, 7, 9, 11
+SUPERVISOR_INTERRUPTS = 0x222
+EXCEPTIONS_TO_SUPERVISOR = 0xB1FF
+"""What firmware hands to S-mode: all but ecalls from S- and M-mode."""
+ALL_COUNTERS = 0x7
+
+_ACCESS_FAULT = {
+    library.ERR_READ_UNMAPPED: 5,
+    library.ERR_WRITE_UNMAPPED: 7,
+    library.ERR_FETCH_UNMAPPED: 1,
+}
+
+
+class Internals:
+    """The engine's internal functions for RISC-V."""
+
+    def __init__(self) -> None:
+        d = library.declare
+        self.update_mip = d("riscv_cpu_update_mip_riscv64", c_uint32, c_void_p, c_uint32, c_uint32)
+        self.do_interrupt = d("riscv_cpu_do_interrupt_riscv64", None, c_void_p)
+        self.csr = d(
+            "riscv_csrrw_debug_riscv64", c_int, c_void_p, c_int, c_void_p, c_uint64, c_uint64
+        )
+        self.get_csr_ops = d("riscv_get_csr_ops_riscv64", None, c_int, c_void_p)
+        self.set_csr_ops = d("riscv_set_csr_ops_riscv64", None, c_int, c_void_p)
+        self.tb_flush = d("tb_flush_riscv64", None, c_void_p)
+        self.tlb_flush = d("tlb_flush_riscv64", None, c_void_p)
+
+    def replace_csr_read(self, number: int, read: int) -> None:
+        """Let `read` (native address) answer reads of a CSR; its access rule stays."""
+        operations = (c_void_p * 4)()
+        self.get_csr_ops(number, operations)
+        operations[1] = read
+        self.set_csr_ops(number, operations)
+
+
+@cache
+def internals() -> Internals:
+    """Bind the internals and install our time and counter CSRs (a table of the whole process)."""
+    found = Internals()
+    native = callbacks()
+    found.replace_csr_read(env.CSR_TIME, native["read_time"])
+    for number in (env.CSR_CYCLE, env.CSR_MCYCLE):
+        found.replace_csr_read(number, native["read_cycle"])
+    for number in (env.CSR_INSTRET, env.CSR_MINSTRET):
+        found.replace_csr_read(number, native["read_instret"])
+    return found
+
+
+def find_env(engine: Engine) -> int:
+    """The address of an instance's CPURISCVState: a CSR operation is handed it when called."""
+    calls = internals()
+    seen: list[int] = []
+
+    def read(pointer: int, number: int, value: Any) -> int:
+        seen.append(pointer)
+        return 0
+
+    answer = library.CsrRead(read)
+    allow = library.CsrPredicate(lambda pointer, number: 0)
+    original = (c_void_p * 4)()
+    calls.get_csr_ops(_CSR_USCRATCH, original)
+    ours = (c_void_p * 4)(library.address_of(allow), library.address_of(answer), None, None)
+    calls.set_csr_ops(_CSR_USCRATCH, ours)
+    try:
+        engine.read_register(_REG_USCRATCH)
+    finally:
+        calls.set_csr_ops(_CSR_USCRATCH, original)
+    if not seen:
+        raise EngineError(f"{library.wheel()} does not call CSR operations; its state is not found")
+    return seen[0]
+
+
+class Hart:
+    """One hart: its engine, registers and interrupt inputs.
+
+    `run` executes until a deadline, a firmware call, WFI or a failure. Everything else may
+    only be called while it does not run.
+    """
+
+    def __init__(self, index: int, clock: ClockCell, exception_index: int) -> None:
+        self.index = index
+        self.clock = clock
+        self.engine = Engine(ARCH_RISCV, MODE_RISCV64)
+        self.env = find_env(self.engine)
+        self.cpu = self.engine.find_cpu(self.env)
+        self.registers = Registers(self.env)
+        self.waiting = False
+        """In WFI, until an enabled interrupt is pending."""
+        self.stopped = True
+        """Not started (SBI HSM); it executes nothing."""
+        self.executed = 0
+        """Bytes of code retired on this hart."""
+        self.cell = HartCell(
+            clock=ctypes.addressof(clock),
+            uc=self.engine.handle,
+            env=self.env,
+            cpu=self.cpu,
+            previous_end=NEVER,
+        )
+        self._internals = internals()
+        self._exception_index = c_int32.from_address(self.cpu + exception_index)
+        self._pc = c_uint64.from_address(self.env + env.PC)
+        self._load_res = c_uint64.from_address(self.env + env.LOAD_RES)
+        self._mip = c_uint64.from_address(self.env + env.MIP)
+        self._mie = c_uint64.from_address(self.env + env.MIE)
+        self._lines: dict[int, Line] = {}
+        self._changed = 0
+        self._levels = 0
+        self._place_hooks()
+
+    def _place_hooks(self) -> None:
+        native = callbacks()
+        user_data = ctypes.addressof(self.cell)
+        c_uint64.from_address(self.env + env.HART_SLOT).value = user_data
+        c_uint64.from_address(self.env + env.MHARTID).value = self.index
+        self.engine.hook(library.HOOK_INTR, native["exception"], user_data)
+        self.engine.hook(library.HOOK_INSN_INVALID, native["breakpoint_trap"], user_data)
+        self.engine.hook(library.HOOK_BLOCK, native["block"], user_data)
+        self._trap_fence_i()
+
+    def _trap_fence_i(self) -> None:
+        """Make fence.i an illegal instruction, which the native exception callback emulates.
+
+        The engine's own does nothing, and stores through another mapping of a page leave stale
+        translations behind. `cfg` is a run of booleans behind `env`: i e g m a f d c s u h
+        counters ifencei icsr.
+        """
+        pattern = bytes([1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1])
+        tail = ctypes.string_at(self.env, 0x4000)
+        position = tail.find(pattern)
+        if position < 0:
+            raise EngineError(f"{library.wheel()} keeps its CPU options where they cannot be found")
+        ctypes.c_uint8.from_address(self.env + position + 12).value = 0
+
+    # -- power ----------------------------------------------------------------------------
+
+    def reset(self, firmware: bool) -> None:
+        """Registers as at power-on. `firmware`: M-mode software will run; else S-mode is entered
+        directly, with the delegations that firmware would have made."""
+        registers = self.registers
+        for name in [*env.INTEGER_NAMES[1:], *env.FLOAT_NAMES]:
+            registers[name] = 0
+        for name in env.FIELDS:
+            registers[name] = 0
+        for name in ("fflags", "frm", "sscratch", "mscratch", "scounteren", "mcounteren"):
+            registers[name] = 0
+        registers["mstatus"] = 0x0000_000A_0000_0000  # SXL, UXL: 64 bits
+        registers["load_res"] = NEVER
+        self._internals.update_mip(self.cpu, 0xFFFF, 0)
+        if firmware:
+            registers["priv"] = env.MACHINE
+        else:
+            registers["priv"] = env.SUPERVISOR
+            registers["mideleg"] = SUPERVISOR_INTERRUPTS
+            registers["medeleg"] = EXCEPTIONS_TO_SUPERVISOR
+            registers["mcounteren"] = ALL_COUNTERS
+        self.cell.firmware_calls = 0 if firmware else 1
+        self.cell.flush_fence_i = 1 if self.index else 0
+        self.cell.previous_end = NEVER
+        self.waiting = False
+        self.stopped = True
+        self._changed = sum(1 << number for number in self._lines)
+        self.flush()
+
+    def begin(self, pc: int, a0: int, a1: int) -> None:
+        """Start executing at `pc` in the present mode, as firmware hands over (a0, a1)."""
+        self.registers["a0"] = a0
+        self.registers["a1"] = a1
+        self.registers["satp"] = 0
+        self.registers["mstatus"] &= ~0x2
+        self.pc = pc
+        self.waiting = False
+        self.stopped = False
+        self.flush()
+
+    def close(self) -> None:
+        self.engine.close()
+
+    # -- running --------------------------------------------------------------------------
+
+    @property
+    def pc(self) -> int:
+        return self._pc.value
+
+    @pc.setter
+    def pc(self, value: int) -> None:
+        self._pc.value = value
+        self.cell.previous_end = NEVER
+
+    def interrupt(self, number: int) -> Line:
+        """The input line of local interrupt `number`, a bit of `mip`. It acts at the next safe
+        point."""
+        line = self._lines.get(number)
+        if line is None:
+            line = self._lines[number] = Line(f"hart{self.index}.{number}")
+            line.connect(lambda level: self._line_changed(number, level))
+        return line
+
+    def _line_changed(self, number: int, level: bool) -> None:
+        bit = 1 << number
+        self._levels = self._levels | bit if level else self._levels & ~bit
+        self._changed |= bit
+        self.clock.deadline = 0
+
+    def take_interrupt_lines(self) -> bool:
+        """Copy changed lines into `mip`; whether an enabled interrupt is pending."""
+        if self._changed:
+            self._internals.update_mip(self.cpu, self._changed, self._levels & self._changed)
+            self._changed = 0
+        return bool(self._mip.value & self._mie.value)
+
+    def run(self) -> int:
+        """Execute until something ends it: a `Reason`; Reason.NONE means it waits (WFI)."""
+        cell, clock = self.cell, self.clock
+        cell.reason = Reason.NONE
+        before = clock.units
+        error = self.engine.start(self._pc.value)
+        if error:
+            self._access_fault(error)
+        elif cell.reason == Reason.NONE:
+            self.waiting = True
+            self._leave_block(self._pc.value)
+        self.executed += clock.units - before
+        clock.visible = clock.units
+        return cell.reason
+
+    def drop_reservation(self) -> None:
+        """SC compares values here: without this an A-B-A by another hart would go unnoticed."""
+        self._load_res.value = NEVER
+
+    def _leave_block(self, pc: int) -> None:
+        if self.cell.previous_end != NEVER:
+            self.clock.units -= self.cell.previous_end - pc
+            self.cell.previous_end = NEVER
+
+    def _access_fault(self, error: int) -> None:
+        """An access to a physical address where nothing is: the guest's exception."""
+        cause = _ACCESS_FAULT.get(error)
+        if cause is None:
+            self.engine.check(error, "run the guest")
+            return
+        pc = self._pc.value
+        address = pc
+        if cause == 1:
+            self.cell.previous_end = NEVER
+        else:
+            self._leave_block(pc)
+            address = data_address(self.instruction_at(pc), self.registers) or 0
+        self.cell.traps[cause] += 1
+        self._exception_index.value = cause
+        c_uint64.from_address(self.env + env.BADADDR).value = address
+        self._internals.do_interrupt(self.cpu)
+        self._exception_index.value = -1
+        self.cell.reason = Reason.DOUBLE_FAULT if self._pc.value == pc else Reason.DEADLINE
+
+    def instruction_at(self, pc: int) -> int:
+        """The instruction word at virtual `pc` (its low half when compressed), 0 if unreadable."""
+        data = self.read_virtual(pc, 4) or self.read_virtual(pc, 2) or b""
+        word = int.from_bytes(data, "little")
+        return word if word & 3 == 3 else word & 0xFFFF
+
+    def read_virtual(self, address: int, size: int) -> bytes | None:
+        """Bytes as the hart would fetch them in its present mode; None where it would fault."""
+        buffer = ctypes.create_string_buffer(size)
+        lib = library.load()
+        if lib.uc_vmem_read(self.engine.handle, address, 4, buffer, size) != 0:
+            return None
+        return buffer.raw
+
+    # -- translations ---------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Forget all translations and the TLB."""
+        self.flush_translations()
+        self.flush_tlb()
+
+    def flush_translations(self) -> None:
+        self._internals.tb_flush(self.cpu)
+        self.cell.host_writes_seen = self.clock.host_writes
+
+    def flush_tlb(self) -> None:
+        self._internals.tlb_flush(self.cpu)
+
+    # -- snapshots ------------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        return {
+            "registers": dict(self.registers.items()),
+            "pc": self.pc,
+            "previous_end": self.cell.previous_end,
+            "flush_fence_i": self.cell.flush_fence_i,
+            "waiting": self.waiting,
+            "stopped": self.stopped,
+            "executed": self.executed,
+            "lines": self._levels,
+            "changed": self._changed,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        mip = state["registers"]["mip"]
+        for name, value in state["registers"].items():
+            self.registers[name] = value
+        self._pc.value = state["pc"]
+        self.cell.previous_end = state["previous_end"]
+        self.cell.flush_fence_i = state["flush_fence_i"]
+        self.waiting = state["waiting"]
+        self.stopped = state["stopped"]
+        self.executed = state["executed"]
+        for number, line in self._lines.items():
+            line.level = bool(state["lines"] >> number & 1)
+        self._levels = state["lines"]
+        self._changed = state["changed"]
+        self.flush()
+        self._mip.value = 0
+        self._internals.update_mip(self.cpu, 0xFFFF, mip)
+
+
+class Registers(Mapping[str, int]):
+    """A hart's registers by name: x ("a0"), f ("f10", raw 64 bits), pc, and CSRs."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+        self._fields = {name: env.X0 + 8 * n for n, name in enumerate(env.INTEGER_NAMES)}
+        self._fields |= {name: env.F0 + 8 * n for n, name in enumerate(env.FLOAT_NAMES)}
+        self._fields |= env.FIELDS
+        self._csrs = dict(env.CSRS)
+        # Addresses before configurations: a locked entry would refuse its address.
+        self._csrs |= {f"pmpaddr{n & 15}": n for n in env.PMP_ADDRESSES}
+        self._csrs |= {f"pmpcfg{n & 15}": n for n in env.PMP_CONFIGURATIONS}
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._fields
+        yield from self._csrs
+
+    def __len__(self) -> int:
+        return len(self._fields) + len(self._csrs)
+
+    def __getitem__(self, name: str) -> int:
+        if name == "pc":
+            return c_uint64.from_address(self._address + env.PC).value
+        at = self._fields.get(name)
+        if at is not None:
+            return c_uint64.from_address(self._address + at).value
+        return self.read_csr(self._csrs[name])
+
+    def __setitem__(self, name: str, value: int) -> None:
+        value &= NEVER
+        if name == "pc":
+            c_uint64.from_address(self._address + env.PC).value = value
+        elif name == "zero":
+            return
+        elif (at := self._fields.get(name)) is not None:
+            c_uint64.from_address(self._address + at).value = value
+        else:
+            internals().csr(self._address, self._csrs[name], None, value, NEVER)
+
+    def read_csr(self, number: int) -> int:
+        """Any CSR, whatever the present privilege; KeyError when the hart has none such."""
+        value = c_uint64()
+        if internals().csr(self._address, number, ctypes.byref(value), 0, 0) != 0:
+            raise KeyError(f"no CSR {number:#x}")
+        return value.value
