@@ -67,6 +67,9 @@ class Board(Protocol):
     host: HostIO
     control: Control
     harts: Sequence[Hart]
+    machine_mode: bool
+    """True where firmware runs in machine mode; False: the guest starts in supervisor mode, and
+    the machine-mode inputs of interrupt controllers and timers are not the guest's."""
     seed: int | None
     """Seed of the machine's randomness; None: take the host's."""
 

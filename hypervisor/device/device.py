@@ -24,7 +24,8 @@ class Device:
     compatible: ClassVar[tuple[str, ...]] = ()
     """The device tree's `compatible`; empty: the device is not in the tree."""
     address_size: ClassVar[int] = 0x1000
-    """Bytes of guest-physical address space at `options.at`; 0: none."""
+    """Bytes of guest-physical address space at `options.at`; 0: none. Where options decide,
+    override `size_for`."""
     interrupt_inputs: ClassVar[int] = 0
     """Number of inputs, if other devices' `irq` may name this one."""
     state: ClassVar[tuple[str, ...]] = ()
@@ -66,6 +67,15 @@ class Device:
             return None
         base = f"@{self.options.at:x}" if self.options.at is not None else ""
         return Node(f"{self.type.rpartition('.')[2]}{base}", {}, [])
+
+    def extra_nodes(self) -> list[Node]:
+        """Nodes of the tree's root that belong to this device besides its own."""
+        return []
+
+    @classmethod
+    def size_for(cls, options: Any) -> int:
+        """Bytes of address space that a device with these options takes."""
+        return cls.address_size
 
     def input(self, number: int) -> Line:
         """Interrupt input `number` of a controller."""
@@ -168,9 +178,7 @@ class Device:
                 key = (register.offset << 8 | field.lsb, True)
                 if key not in self._reported:
                     self._reported.add(key)
-                    self.board.log(
-                        f"{self.name}: {register.name}.{field.name} is not implemented"
-                    )
+                    self.board.log(f"{self.name}: {register.name}.{field.name} is not implemented")
 
     # -- helpers for subclasses ---------------------------------------------------------------
 
@@ -197,7 +205,9 @@ class Device:
         for name, values in state["registers"].items():
             store = self.values.get(name)
             if store is None or len(store) != len(values):
-                raise ValueError(f"{self.name}: the snapshot's register {name} is not of this model")
+                raise ValueError(
+                    f"{self.name}: the snapshot's register {name} is not of this model"
+                )
             store[:] = values
         for name, deadline in state["timers"].items():
             timer = self.timers[name]

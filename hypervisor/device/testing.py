@@ -1,9 +1,9 @@
 """A bench for device models: a board without a CPU, with a clock moved by hand.
 
-    bench = Bench()
-    uart = Ns16550a("uart0", Ns16550a.Options(), bench)
-    uart.write(0, 1, ord("A"))
-    assert bench.console.output == b"A"
+bench = Bench()
+uart = Ns16550a("uart0", Ns16550a.Options(), bench)
+uart.write(0, 1, ord("A"))
+assert bench.console.output == b"A"
 """
 
 from __future__ import annotations
@@ -158,12 +158,13 @@ class BenchHart:
 class Bench:
     """A Board (see hypervisor.device.board) for tests."""
 
-    def __init__(self, harts: int = 1, seed: int | None = 1) -> None:
+    def __init__(self, harts: int = 1, seed: int | None = 1, machine_mode: bool = True) -> None:
         self.clock = BenchClock()
         self.memory = BenchMemory()
         self.host = BenchHost(self.clock)
         self.control = BenchControl()
         self.harts = [BenchHart(index) for index in range(harts)]
+        self.machine_mode = machine_mode
         self.seed = seed
         self.console = BenchChannel()
         self.messages: list[str] = []
