@@ -25,6 +25,7 @@ _REG_USCRATCH = 36
 _CSR_USCRATCH = 0x040
 
 SSIP, MSIP, STIP, MTIP, SEIP, MEIP = 1, 3, 5, 7, 9, 11
+_SIE = 0x2
 SUPERVISOR_INTERRUPTS = 0x222
 EXCEPTIONS_TO_SUPERVISOR = 0xB1FF
 """What firmware hands to S-mode: all but ecalls from S- and M-mode."""
@@ -189,16 +190,33 @@ class Hart:
         self._changed = sum(1 << number for number in self._lines)
         self.flush()
 
-    def begin(self, pc: int, a0: int, a1: int) -> None:
-        """Start executing at `pc` in the present mode, as firmware hands over (a0, a1)."""
-        self.registers["a0"] = a0
-        self.registers["a1"] = a1
-        self.registers["satp"] = 0
-        self.registers["mstatus"] &= ~0x2
+    def begin(self, pc: int, *arguments: int) -> None:
+        """Start executing at `pc` in the present mode with a0, a1, ... as given."""
+        for number, value in enumerate(arguments):
+            self.registers[f"a{number}"] = value
         self.pc = pc
         self.waiting = False
         self.stopped = False
         self.flush()
+
+    def begin_supervisor(self, pc: int, opaque: int) -> None:
+        """Start in S-mode as SBI's hart_start does: no paging, interrupts off."""
+        self.registers["priv"] = env.SUPERVISOR
+        self.registers["satp"] = 0
+        self.registers["mstatus"] &= ~_SIE
+        self.begin(pc, self.index, opaque)
+
+    def stop(self) -> None:
+        """Execute nothing until the next `begin`."""
+        self.stopped = True
+        self.waiting = False
+
+    def step_over(self, size: int) -> None:
+        """Count the instruction at pc as retired and go on behind it."""
+        self.pc = self.pc + size
+        self.clock.units += size
+        self.clock.visible = self.clock.units
+        self.executed += size
 
     def close(self) -> None:
         self.engine.close()
@@ -229,6 +247,10 @@ class Hart:
         self._changed |= bit
         self.clock.deadline = 0
 
+    def set_pending(self, number: int, level: bool) -> None:
+        """Write a software interrupt's bit in `mip` now; no line holds it."""
+        self._internals.update_mip(self.cpu, 1 << number, int(level) << number)
+
     def take_interrupt_lines(self) -> bool:
         """Copy changed lines into `mip`; whether an enabled interrupt is pending."""
         if self._changed:
@@ -242,7 +264,7 @@ class Hart:
         cell.reason = Reason.NONE
         before = clock.units
         error = self.engine.start(self._pc.value)
-        if error:
+        if error and not (error == library.ERR_EXCEPTION and cell.reason):  # ebreak leaves that
             self._access_fault(error)
         elif cell.reason == Reason.NONE:
             self.waiting = True

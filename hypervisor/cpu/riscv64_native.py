@@ -194,7 +194,8 @@ trap:
   ret void
 }}
 
-; ebreak comes by the engine's invalid-instruction way, with pc at the instruction.
+; ebreak comes by the engine's invalid-instruction way, with pc at the instruction. The engine
+; keeps an error set that the next fault would report: leave the run so that it is cleared.
 define i1 @breakpoint_trap(ptr %uc, ptr %hart) {{
   %env = call ptr @pointer(ptr %hart, i64 {env})
   %pc = call i64 @get(ptr %env, i64 {PC})
@@ -205,6 +206,10 @@ define i1 @breakpoint_trap(ptr %uc, ptr %hart) {{
   %machine = icmp eq i64 %into, 3
   %tval = select i1 %machine, i64 {MTVAL}, i64 {STVAL}
   call void @put(ptr %env, i64 %tval, i64 %pc)
+  %reason = call i64 @get(ptr %hart, i64 {reason})
+  %stuck = icmp eq i64 %reason, {DOUBLE_FAULT}
+  %why = select i1 %stuck, i64 {DOUBLE_FAULT}, i64 {DEADLINE}
+  call void @stop(ptr %hart, i64 %why)
   ret i1 true
 }}
 

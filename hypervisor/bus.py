@@ -1,0 +1,145 @@
+"""The memory bus: from a guest's load or store to the device at that address.
+
+The engine maps whole pages; a window dispatches inside its pages. Whatever a device raises is
+kept for the run loop, as an exception may not pass through the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypervisor.cpu.cells import ClockCell
+from hypervisor.cpu.engine import Engine
+from hypervisor.cpu.library import MmioRead, MmioWrite
+from hypervisor.device.device import Device
+
+PAGE = 0x1000
+
+
+@dataclass
+class Window:
+    """A device's place in guest-physical address space, and what went through it."""
+
+    device: Device
+    base: int
+    size: int
+    reads: int = 0
+    writes: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.base + self.size
+
+
+@dataclass
+class Bus:
+    """All windows of a machine. `clock` is stopped when a device fails."""
+
+    clock: ClockCell
+    log: Callable[[str], None]
+    strict: bool = False
+    windows: list[Window] = field(default_factory=list)
+    failure: Exception | None = None
+    """What a device raised; the run loop raises it at the next safe point."""
+    _unknown: set[int] = field(default_factory=set)
+
+    def add(self, device: Device, base: int, size: int) -> None:
+        self.windows.append(Window(device, base, size))
+        self.windows.sort(key=lambda window: window.base)
+
+    def connect(self, engine: Engine) -> None:
+        """Map every window into a hart's engine."""
+        group: list[Window] = []
+        for window in [*self.windows, None]:
+            if group and (window is None or window.base >= _page_up(group[-1].end)):
+                self._map(engine, group)
+                group = []
+            if window is not None:
+                group.append(window)
+
+    def _map(self, engine: Engine, group: Sequence[Window]) -> None:
+        base = group[0].base & ~(PAGE - 1)
+        size = _page_up(group[-1].end) - base
+        if len(group) == 1 and group[0].base == base:
+            read, write = self._direct(group[0])
+        else:
+            read, write = self._shared(base, group)
+        engine.map_mmio(base, size, MmioRead(read), MmioWrite(write))
+
+    def _direct(self, window: Window) -> tuple[Any, Any]:
+        """The short way, for a device that begins its page."""
+        device_read, device_write = window.device.read, window.device.write
+        limit = window.size
+
+        def read(uc: int, offset: int, size: int, data: int) -> int:
+            window.reads += 1
+            try:
+                return device_read(offset, size) if offset < limit else self._hole(window, offset)
+            except Exception as error:
+                return self._failed(error)
+
+        def write(uc: int, offset: int, size: int, value: int, data: int) -> None:
+            window.writes += 1
+            try:
+                if offset < limit:
+                    device_write(offset, size, value)
+                else:
+                    self._hole(window, offset)
+            except Exception as error:
+                self._failed(error)
+
+        return read, write
+
+    def _shared(self, base: int, group: Sequence[Window]) -> tuple[Any, Any]:
+        """Several devices in one run of pages."""
+
+        def find(offset: int) -> Window | None:
+            address = base + offset
+            for window in group:
+                if window.base <= address < window.end:
+                    return window
+            return None
+
+        def read(uc: int, offset: int, size: int, data: int) -> int:
+            window = find(offset)
+            if window is None:
+                return self._hole(group[0], offset)
+            window.reads += 1
+            try:
+                return window.device.read(base + offset - window.base, size)
+            except Exception as error:
+                return self._failed(error)
+
+        def write(uc: int, offset: int, size: int, value: int, data: int) -> None:
+            window = find(offset)
+            if window is None:
+                self._hole(group[0], offset)
+                return
+            window.writes += 1
+            try:
+                window.device.write(base + offset - window.base, size, value)
+            except Exception as error:
+                self._failed(error)
+
+        return read, write
+
+    def _hole(self, window: Window, offset: int) -> int:
+        """An access to a mapped page beside the device: named once a page, read as zero."""
+        address = (window.base & ~(PAGE - 1)) + offset
+        page = address & ~(PAGE - 1)
+        if page not in self._unknown:
+            self._unknown.add(page)
+            self.log(f"access to {address:#x}, beside {window.device.name}, where no device is")
+        return 0
+
+    def _failed(self, error: Exception) -> int:
+        if self.failure is None:
+            self.failure = error
+        self.clock.deadline = 0
+        return 0
+
+
+def _page_up(address: int) -> int:
+    return (address + PAGE - 1) & ~(PAGE - 1)

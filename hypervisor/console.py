@@ -1,0 +1,153 @@
+"""The machine's console: what the guest printed, what is typed to it, and scripts of both.
+
+All matching and typing happens inside the machine, at virtual time: the same script makes the
+same run. Terminals and files attach as sinks and only ever look on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+KEPT_OUTPUT = 8 << 20
+"""Bytes of output kept for `output`; older text is dropped."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a console script: wait for `text` in the output, or type it."""
+
+    action: Literal["until", "send"]
+    text: bytes
+
+
+class Console:
+    """A byte channel (see hypervisor.device.ByteChannel) with a memory."""
+
+    def __init__(self, stop_soon: Callable[[], None]) -> None:
+        self.output = bytearray()
+        """What the guest wrote, its last KEPT_OUTPUT bytes."""
+        self.written = 0
+        """Bytes the guest wrote in all."""
+        self.sinks: list[Callable[[bytes], None]] = []
+        self._digest = hashlib.sha256()
+        self._stop_soon = stop_soon
+        self._input: deque[int] = deque()
+        self._readable: list[Callable[[], None]] = []
+        self._steps: deque[Step] = deque()
+        self._searched = 0
+        self._watched: list[tuple[bytes, Callable[[], None]]] = []
+
+    # -- the device's side ----------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        self.output += data
+        self.written += len(data)
+        self._digest.update(data)
+        if len(self.output) > KEPT_OUTPUT:
+            dropped = len(self.output) - KEPT_OUTPUT
+            del self.output[:dropped]
+            self._searched = max(0, self._searched - dropped)
+        for sink in self.sinks:
+            sink(data)
+        for text, found in self._watched:
+            if self.output.find(text, max(0, len(self.output) - len(data) - len(text))) >= 0:
+                found()
+        if self._steps and self._steps[0].action == "until" and self._found(self._steps[0].text):
+            self._stop_soon()
+
+    def read(self, limit: int) -> bytes:
+        count = min(limit, len(self._input))
+        return bytes(self._input.popleft() for _ in range(count))
+
+    def on_readable(self, callback: Callable[[], None]) -> None:
+        self._readable.append(callback)
+
+    # -- the user's side ------------------------------------------------------------------
+
+    @property
+    def text(self) -> str:
+        """The kept output, as text."""
+        return self.output.decode(errors="replace")
+
+    def send(self, data: bytes | str) -> None:
+        """Type to the guest, now. Call between runs or at a safe point."""
+        self._input.extend(data.encode() if isinstance(data, str) else data)
+        for callback in self._readable:
+            callback()
+
+    def watch(self, text: bytes, found: Callable[[], None]) -> None:
+        """Call `found` whenever the guest writes `text`."""
+        self._watched.append((text, found))
+
+    def script(self, steps: list[Step]) -> None:
+        """Add steps to be taken in order."""
+        self._steps.extend(steps)
+
+    @property
+    def script_pending(self) -> Step | None:
+        """The step being waited for; None when the script is done."""
+        return self._steps[0] if self._steps else None
+
+    def run_script(self) -> bool:
+        """At a safe point: take every step that can be taken; whether the last one now was."""
+        had_steps = bool(self._steps)
+        while self._steps:
+            step = self._steps[0]
+            if step.action == "send":
+                self.send(step.text)
+            else:
+                end = self._found(step.text)
+                if not end:
+                    return False
+                self._searched = end
+            self._steps.popleft()
+        return had_steps
+
+    def drop_script(self) -> None:
+        self._steps.clear()
+
+    def _found(self, text: bytes) -> int:
+        """Where the first `text` not yet consumed ends, 0 when there is none."""
+        position = self.output.find(text, self._searched)
+        return position + len(text) if position >= 0 else 0
+
+    @property
+    def sha256(self) -> str:
+        """Of all that the guest wrote."""
+        return self._digest.hexdigest()
+
+    # -- snapshots ------------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        return {
+            "output": bytes(self.output),
+            "written": self.written,
+            "input": bytes(self._input),
+            "searched": self._searched,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """The digest goes on from the kept output, so it is exact while nothing was dropped."""
+        self.output = bytearray(state["output"])
+        self.written = state["written"]
+        self._digest = hashlib.sha256(self.output)
+        self._input = deque(state["input"])
+        self._searched = state["searched"]
+        self._steps.clear()
+
+
+class NullChannel:
+    """A serial line to nowhere."""
+
+    def write(self, data: bytes) -> None:
+        """Forget it."""
+
+    def read(self, limit: int) -> bytes:
+        return b""
+
+    def on_readable(self, callback: Callable[[], None]) -> None:
+        """Nothing ever comes."""

@@ -1,0 +1,154 @@
+"""Proves at start-up that this wheel of Unicorn is what the machine relies on.
+
+A few instructions run on a real hart: state offsets, exception delivery, time, WFI and the
+access-fault path must come out exactly; else EngineError names the wheel and what differs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Callable
+from ctypes import c_uint64
+from dataclasses import dataclass
+from functools import cache
+
+from hypervisor.cpu import library
+from hypervisor.cpu import riscv64_env as env
+from hypervisor.cpu.cells import NEVER, ClockCell, Reason
+from hypervisor.cpu.engine import Engine
+from hypervisor.cpu.library import EngineError
+from hypervisor.cpu.riscv64 import ARCH_RISCV, MODE_RISCV64, Hart, find_env
+
+BASE = 0x8000_0000
+SIZE = 1 << 16
+
+_REGISTERS = {2: env.X0 + 8, 127: 976, 190: env.PC}
+"""Unicorn's numbers of x1, mscratch and pc, and where they must lie in env."""
+
+_ILLEGAL, _ECALL, _EBREAK = 0xFFFFFFFF, 0x00000073, 0x00100073
+_MAIN = (
+    0x00000297,  # auipc t0, 0
+    0x10028293,  # addi  t0, t0, 0x100
+    0x30529073,  # csrw  mtvec, t0
+    _ECALL,
+    _ILLEGAL,
+    _EBREAK,
+    0x00003383,  # ld    t2, 0(zero)      nothing is mapped there
+    0x0000100F,  # fence.i
+    0xC0102E73,  # rdtime t3
+    0x10500073,  # wfi
+)
+_HANDLER = (
+    0x34202573,  # csrr  a0, mcause
+    0x00459593,  # slli  a1, a1, 4
+    0x00A5E5B3,  # or    a1, a1, a0
+    0x34102673,  # csrr  a2, mepc
+    0x00460613,  # addi  a2, a2, 4
+    0x34161073,  # csrw  mepc, a2
+    0x30200073,  # mret
+)
+_CAUSES = 0xB235
+"""ecall from M-mode, illegal instruction, breakpoint, load access fault: as the handler saw them."""
+_UNITS = 4 * (len(_MAIN) - 4 + 4 * len(_HANDLER))
+"""Bytes retired: all but the four instructions that trapped."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where internals lie that differ from build to build."""
+
+    exception_index: int
+    """Offset of CPUState.exception_index."""
+
+
+@cache
+def verify() -> Layout:
+    """Run the test once in a process; the layout it found."""
+    with _Ram() as ram:
+        layout = Layout(_find_exception_index(ram))
+        _run_program(ram, layout)
+    return layout
+
+
+class _Ram:
+    """A little host memory for the test's guest."""
+
+    def __init__(self) -> None:
+        self.map = mmap.mmap(-1, SIZE)
+        self._anchor = ctypes.c_char.from_buffer(self.map)
+        self.address = ctypes.addressof(self._anchor)
+
+    def store(self, offset: int, words: tuple[int, ...]) -> None:
+        data = b"".join(word.to_bytes(4, "little") for word in words)
+        self.map[offset : offset + len(data)] = data
+
+    def __enter__(self) -> _Ram:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        del self._anchor
+        self.map.close()
+
+
+def _expect(what: str, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise EngineError(
+            f"the engine self-test failed on {library.wheel()}: {what} is {found}, not {wanted}"
+        )
+
+
+def _find_exception_index(ram: _Ram) -> int:
+    """The 32-bit word of the CPUState that holds the exception's number, for several of them."""
+    engine = Engine(ARCH_RISCV, MODE_RISCV64)
+    state = find_env(engine)
+    for register, offset in _REGISTERS.items():
+        marker = 0x1234_5678_9ABC_DE00 + 2 * register
+        engine.write_register(register, marker)
+        found = c_uint64.from_address(state + offset).value
+        _expect(f"the offset of register {register}", hex(found), hex(marker))
+    cpu = engine.find_cpu(state)
+    engine.map_ram(BASE, SIZE, ram.address)
+    candidates: set[int] = set(range(0, state - cpu, 4))
+
+    def exception(uc: int, number: int, data: int) -> None:
+        words = (ctypes.c_int32 * ((state - cpu) // 4)).from_address(cpu)
+        candidates.intersection_update(4 * n for n, word in enumerate(words) if word == number)
+
+    hook = library.InterruptHook(exception)
+    engine.hook(library.HOOK_INTR, library.address_of(hook), 0)
+    ram.store(0, (_ECALL, _ILLEGAL, _ECALL, _ILLEGAL, 0x10500073))
+    engine.start(BASE)
+    engine.close()
+    if len(candidates) != 1:
+        raise EngineError(
+            f"the engine self-test failed on {library.wheel()}: "
+            f"{len(candidates)} places may hold the exception number"
+        )
+    return candidates.pop()
+
+
+def _run_program(ram: _Ram, layout: Layout) -> None:
+    clock = ClockCell(deadline=NEVER)
+    hart = Hart(0, clock, layout.exception_index)
+    hart.engine.map_ram(BASE, SIZE, ram.address)
+    ram.store(0, _MAIN)
+    ram.store(0x100, _HANDLER)
+    hart.reset(firmware=True)
+    hart.begin(BASE)
+    reasons: list[int] = []
+    while not hart.waiting and len(reasons) < 10:
+        reasons.append(hart.run())
+    registers = hart.registers
+    checks: dict[str, Callable[[], tuple[object, object]]] = {
+        "what ended the run": lambda: (reasons, [Reason.DEADLINE, Reason.DEADLINE, Reason.NONE]),
+        "the causes delivered": lambda: (hex(registers["a1"]), hex(_CAUSES)),
+        "pc after wfi": lambda: (hex(hart.pc), hex(BASE + 4 * len(_MAIN))),
+        "the bytes retired": lambda: (clock.units, _UNITS),
+        "the count of fence.i": lambda: (hart.cell.fence_i, 1),
+    }
+    try:
+        for what, check in checks.items():
+            _expect(what, *check())
+    finally:
+        hart.close()

@@ -1,0 +1,487 @@
+"""The machine: builds everything from a description, owns it, and runs it on one thread."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import cbor2
+
+from hypervisor.boot.sbi import Sbi
+from hypervisor.boot.start import start
+from hypervisor.bus import Bus
+from hypervisor.config import Description, load_description
+from hypervisor.console import Console, NullChannel, Step
+from hypervisor.cpu import selftest
+from hypervisor.cpu.cells import NEVER, Reason
+from hypervisor.cpu.riscv64 import Hart
+from hypervisor.cpu.riscv64_env import CAUSES
+from hypervisor.device import Board, ByteChannel, Device
+from hypervisor.host_io import HostThreads, Inbox
+from hypervisor.memory import Memory
+from hypervisor.report import describe_hart
+from hypervisor.time.clock import VirtualClock, to_nanoseconds, to_units
+
+SLICE_UNITS = 64_000 * 32 // 25
+"""How long one hart runs while others wait for their turn: 64 us."""
+
+PANIC = b"Kernel panic - not syncing"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `kind`: power-off, until, failed, timeout or stopped."""
+
+    kind: str
+    sentence: str
+    code: int = 0
+    """The command line's exit code; a guest's own power-off code is in `sentence`."""
+    report: str = ""
+    """For a failure: where, with registers and disassembly."""
+
+
+class Power:
+    """Power requests of the guest, taken at the next safe point."""
+
+    def __init__(self, stop_soon: Callable[[], None]) -> None:
+        self._stop_soon = stop_soon
+        self.off: int | None = None
+        self.reset = False
+
+    def request_power_off(self, code: int = 0) -> None:
+        self.off = code
+        self._stop_soon()
+
+    def request_reset(self) -> None:
+        self.reset = True
+        self._stop_soon()
+
+
+class MachineBoard:
+    """What the machine hands to each device (hypervisor.device.Board)."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.clock = machine.clock
+        self.memory = machine.memory
+        self.host = machine.host
+        self.control = machine.power
+        self.harts: Sequence[Any] = machine.cpu
+        self.seed = machine.description.seed
+        self.machine_mode = machine.description.machine_mode
+        self.post = machine.inbox.post
+        self.log = machine.log
+
+    def channel(self, spec: str | None) -> ByteChannel:
+        return self._machine.channel(spec)
+
+    def path(self, file: str) -> str:
+        return self._machine.resolve_file(file)
+
+
+class Machine:
+    """A machine, powered on.
+
+        with Machine.load("configs/riscv64-debian.yaml") as m:
+            m.console.expect("# ")
+            m.console.send("uname -a\\n")
+
+    Everything but `kick` and `inbox.post` belongs to one thread.
+    """
+
+    def __init__(self, description: Description) -> None:
+        started = time.perf_counter()
+        self.description = description
+        self.messages: list[str] = []
+        self.on_message: Callable[[str], None] | None = None
+        self.clock = VirtualClock(description.epoch)
+        self.inbox = Inbox(self.kick)
+        self.power = Power(self.kick)
+        self.host = HostThreads(self.clock)
+        self.console = MachineConsole(self)
+        self.memory = Memory(description.memory.ram.at, description.memory.ram.size)
+        self.memory.on_write.append(self.clock.cell)
+        self.live: set[str] = set()
+        """Names of what may bring input from outside at any time; idle time then paces."""
+        self.resets = 0
+        self.first_instruction_at: float | None = None
+        self._failure: Outcome | None = None
+        self._turn = 0
+        self._slice_end: int | None = None
+        layout = selftest.verify()
+        self.cpu = [
+            Hart(index, self.clock.cell, layout.exception_index)
+            for index in range(description.cpu.harts)
+        ]
+        self.bus = Bus(self.clock.cell, self.log, description.strict)
+        self.devices: dict[str, Device] = {}
+        self._build_devices()
+        self.sbi = Sbi(
+            self.cpu, self.clock, self.memory, self.console, self.power, self.log
+        )
+        for hart in self.cpu:
+            hart.engine.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
+            self.bus.connect(hart.engine)
+        self.console.watch(PANIC, self._panicked)
+        self.reset()
+        self.build_seconds = time.perf_counter() - started
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Machine:
+        """Build the machine a YAML file describes; `overrides` are `a.b.c=value` strings.
+
+        Raises DescriptionError, BackendError, BootError or EngineError, each a sentence.
+        """
+        return cls(load_description(os.fspath(path), overrides))
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything the host lent."""
+        for device in self.devices.values():
+            device.close()
+        self.host.close()
+        for hart in self.cpu:
+            hart.close()
+        self.memory.close()
+
+    # -- building -------------------------------------------------------------------------
+
+    def _build_devices(self) -> None:
+        board: Board = MachineBoard(self)
+        for name, entry in self.description.devices.items():
+            device = entry.model(name, entry.options, board)
+            self.devices[name] = device
+            if entry.options.at is not None and device.address_size:
+                self.bus.add(device, entry.options.at, device.address_size)
+        for name, entry in self.description.devices.items():
+            if entry.options.irq is not None:
+                controller, _, number = entry.options.irq.partition(".")
+                sink = self.devices[controller].input(int(number))
+                self.devices[name].irq.connect(sink.set)
+
+    def channel(self, spec: str | None) -> ByteChannel:
+        """The host's end of a serial line: the console, or nowhere."""
+        return self.console if spec in ("stdio", "console") else NullChannel()
+
+    def resolve_file(self, file: str) -> str:
+        return self.description.resolve(file)
+
+    def log(self, message: str) -> None:
+        """A message for the machine's user, in order."""
+        self.messages.append(message)
+        if self.on_message is not None:
+            self.on_message(message)
+
+    # -- power ----------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Power-on state: RAM cleared, devices and harts reset, boot images loaded."""
+        self.power.off = None
+        self.power.reset = False
+        self.host.forget()
+        self.memory.clear()
+        for hart in self.cpu:
+            hart.reset(self.description.machine_mode)
+        for device in self.devices.values():
+            device.reset()
+        self.sbi.reset()
+        self._turn = 0
+        self._slice_end = None
+        start(self)
+
+    def kick(self) -> None:
+        """From any thread: reach a safe point soon."""
+        self.clock.cell.deadline = 0
+
+    # -- running --------------------------------------------------------------------------
+
+    def run(
+        self, until: str | bytes | None = None, timeout: float | None = None
+    ) -> Outcome:
+        """Run until the guest powers off or fails, the console script ends, `until` is printed,
+        `stop` is posted, or `timeout` host seconds have passed."""
+        if until is not None:
+            text = until.encode() if isinstance(until, str) else until
+            self.console.script([Step("until", text)])
+        watchdog = _Watchdog(timeout, self.kick)
+        try:
+            while True:
+                outcome = self._safe_point()
+                if outcome is None and watchdog.expired:
+                    outcome = self._timed_out(timeout)
+                if outcome is not None:
+                    return outcome
+                hart = self._next_hart()
+                if hart is None:
+                    self._idle(watchdog)
+                else:
+                    self._run_hart(hart)
+        finally:
+            watchdog.stop()
+
+    def stop(self) -> None:
+        """End the present run at its next safe point (from any thread)."""
+        self.inbox.post(lambda: self._fail(Outcome("stopped", "stopped by its user")))
+
+    def _safe_point(self) -> Outcome | None:
+        """Everything that may act between two stretches of guest code."""
+        if self.bus.failure is not None:
+            failure, self.bus.failure = self.bus.failure, None
+            raise failure
+        if self.inbox:
+            self.inbox.drain()
+        self.clock.run_due()
+        if self._failure is not None:
+            outcome, self._failure = self._failure, None
+            return outcome
+        if self.console.run_script():
+            return Outcome("until", "the awaited text was printed")
+        if self.power.off is not None:
+            return self._powered_off(self.power.off)
+        if self.power.reset:
+            self.resets += 1
+            self.reset()
+        return None
+
+    def _powered_off(self, code: int) -> Outcome:
+        step = self.console.script_pending
+        if step is not None:
+            text = step.text.decode(errors="replace")
+            return Outcome("failed", f"the guest powered off before it printed '{text}'", 1)
+        if code:
+            return Outcome("failed", f"the guest powered off with failure code {code}", 1)
+        return Outcome("power-off", "the guest powered off")
+
+    def _next_hart(self) -> Hart | None:
+        """Whose turn it is; None when all wait."""
+        runnable = [hart for hart in self.cpu if self._is_runnable(hart)]
+        if not runnable:
+            return None
+        current = self.cpu[self._turn]
+        alone = len(runnable) == 1
+        if current not in runnable or (
+            self._slice_end is not None and self.clock.cell.units >= self._slice_end
+        ):
+            later = [hart for hart in runnable if hart.index > current.index]
+            current = (later or runnable)[0]
+            self._slice_end = None
+            if current.index != self._turn:
+                current.drop_reservation()
+            self._turn = current.index
+        if alone:
+            self._slice_end = None
+        elif self._slice_end is None:
+            self._slice_end = self.clock.cell.units + SLICE_UNITS
+        return current
+
+    def _is_runnable(self, hart: Hart) -> bool:
+        if hart.stopped:
+            return False
+        if hart.take_interrupt_lines():
+            hart.waiting = False
+        return not hart.waiting
+
+    def _run_hart(self, hart: Hart) -> None:
+        cell = self.clock.cell
+        due = self.clock.next_deadline()
+        deadline = NEVER if due is None else to_units(due)
+        if self._slice_end is not None:
+            deadline = min(deadline, self._slice_end)
+        cell.deadline = deadline
+        if self.inbox:  # posted before the deadline was set: its kick would be lost
+            return
+        if self.first_instruction_at is None:
+            self.first_instruction_at = time.time()
+        reason = hart.run()
+        if reason == Reason.FIRMWARE_CALL:
+            self.sbi.call(hart)
+        elif reason == Reason.DOUBLE_FAULT:
+            cause = CAUSES.get(hart.trap_cause, f"cause {hart.trap_cause}")
+            self._fail_at(hart, f"hart {hart.index} took a trap with no handler: {cause}")
+
+    def _idle(self, watchdog: _Watchdog) -> None:
+        """All harts wait: time goes on to the next timer, or the wall's way if input may come."""
+        due = self.clock.next_deadline()
+        paced = self.description.clock.pace == "realtime" or (
+            self.description.clock.pace == "auto" and bool(self.live)
+        )
+        if due is None and not self.live:
+            if not self.inbox:
+                hart = self.cpu[0]
+                self._fail_at(hart, "the guest hangs: all harts wait and nothing is pending")
+            return
+        if not paced and due is not None:
+            self.clock.pass_idle(due)
+            return
+        start_time = time.monotonic_ns()
+        now = self.clock.now()
+        wait = 0.25 if due is None else min((due - now) / 1e9, 0.25)
+        arrived = self.inbox.wait(wait)
+        passed = now + (time.monotonic_ns() - start_time)
+        if due is not None and (passed > due or (not arrived and wait < 0.25)):
+            passed = due
+        self.clock.pass_idle(passed)
+
+    # -- endings --------------------------------------------------------------------------
+
+    def _fail(self, outcome: Outcome) -> None:
+        self._failure = outcome
+        self.kick()
+
+    def _fail_at(self, hart: Hart, sentence: str) -> None:
+        self._fail(Outcome("failed", sentence, 1, describe_hart(hart)))
+
+    def _panicked(self) -> None:
+        # The panic's own text is still being printed: end a little later, when it is complete.
+        timer = self.clock.timer("panic", self._end_panic)
+        timer.arm(self.clock.now() + 50_000_000)
+
+    def _end_panic(self) -> None:
+        self._fail_at(self.cpu[self._turn], "the guest's kernel panicked")
+
+    def _timed_out(self, timeout: float | None) -> Outcome:
+        hart = self.cpu[self._turn]
+        step = self.console.script_pending
+        waiting = f", before '{step.text.decode(errors='replace')}' was printed" if step else ""
+        return Outcome(
+            "timeout", f"{timeout:g} seconds ran out{waiting}", 124, describe_hart(hart)
+        )
+
+    # -- looking --------------------------------------------------------------------------
+
+    def state_sha256(self) -> str:
+        """Digest of RAM, registers and device state; equal for equal machines."""
+        state = hashlib.sha256(self.memory.digest().encode())
+        state.update(cbor2.dumps(self._state(), canonical=True))
+        return state.hexdigest()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "clock": self.clock.save(),
+            "harts": [hart.save() for hart in self.cpu],
+            "devices": {name: device.save() for name, device in self.devices.items()},
+            "sbi": self.sbi.save(),
+            "turn": self._turn,
+            "slice_end": self._slice_end,
+        }
+
+    def save_state(self) -> Mapping[str, Any]:
+        """Everything but RAM, as plain data."""
+        return {**self._state(), "console": self.console.save(), "resets": self.resets}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take `save_state`'s data; RAM must be loaded before."""
+        for name, device in self.devices.items():
+            device.load(state["devices"][name])
+        for hart, saved in zip(self.cpu, state["harts"], strict=True):
+            hart.load(saved)
+        self.sbi.load(state["sbi"])
+        self.console.load(state["console"])
+        self.clock.load(state["clock"])
+        self.resets = state["resets"]
+        self._turn = state["turn"]
+        self._slice_end = state["slice_end"]
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of the run so far."""
+        traps: dict[str, int] = {}
+        for hart in self.cpu:
+            for cause, count in enumerate(hart.cell.traps):
+                if count:
+                    name = CAUSES.get(cause, f"cause {cause}")
+                    traps[name] = traps.get(name, 0) + count
+        return {
+            "virtual_ns": to_nanoseconds(self.clock.cell.units),
+            "executed_bytes": self.clock.executed,
+            "executed_bytes_by_hart": [hart.executed for hart in self.cpu],
+            "traps": traps,
+            "firmware_calls": dict(self.sbi.calls),
+            "mmio": {
+                window.device.name: {"reads": window.reads, "writes": window.writes}
+                for window in self.bus.windows
+            },
+            "fence_i": sum(hart.cell.fence_i for hart in self.cpu),
+            "translation_flushes": sum(hart.cell.flushes for hart in self.cpu),
+            "resets": self.resets,
+            "console_sha256": self.console.sha256,
+        }
+
+    # -- snapshots ------------------------------------------------------------------------
+
+    def snapshot(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole machine, as it stands, to a file."""
+        from hypervisor.snapshot import save
+
+        save(self, Path(path))
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Become the machine a snapshot file holds; SnapshotError when it is of another one."""
+        from hypervisor.snapshot import load
+
+        load(self, Path(path))
+
+
+class MachineConsole(Console):
+    """The console with the machine's run loop behind `expect`."""
+
+    def __init__(self, machine: Machine) -> None:
+        super().__init__(machine.kick)
+        self._machine = machine
+
+    def expect(self, text: str | bytes, timeout: float | None = 120) -> str:
+        """Run the machine until `text` is printed; what was printed up to it.
+
+        Raises GuestFailure when the guest ends or `timeout` host seconds pass before.
+        """
+        start_at = self._searched
+        outcome = self._machine.run(until=text, timeout=timeout)
+        if outcome.kind != "until":
+            self.drop_script()
+            raise GuestFailure(outcome)
+        return self.output[start_at : self._searched].decode(errors="replace")
+
+
+class GuestFailure(Exception):
+    """A run did not end as its caller wanted; `outcome` says how it did."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__("\n".join(filter(None, [outcome.sentence, outcome.report])))
+        self.outcome = outcome
+
+
+class _Watchdog:
+    """Host time allowed for a run."""
+
+    def __init__(self, seconds: float | None, kick: Callable[[], None]) -> None:
+        self.expired = False
+        self._kick = kick
+        self._timer: threading.Timer | None = None
+        if seconds is not None:
+            self._timer = threading.Timer(seconds, self._expire)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _expire(self) -> None:
+        self.expired = True
+        self._kick()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,0 +1,47 @@
+"""What to show a person about a hart that got stuck: registers and the code around pc."""
+
+from __future__ import annotations
+
+from hypervisor.cpu.riscv64 import Hart
+from hypervisor.cpu.riscv64_env import CAUSES, INTEGER_NAMES
+
+_MODES = {0: "U", 1: "S", 3: "M"}
+_SYSTEM = ("sepc", "scause", "stval", "stvec", "satp", "mepc", "mcause", "mtval", "mtvec", "mstatus")
+
+
+def describe_hart(hart: Hart) -> str:
+    """Several lines of text; no newline at the end."""
+    registers = hart.registers
+    mode = _MODES.get(registers["priv"], "?")
+    state = "stopped" if hart.stopped else "waiting" if hart.waiting else "running"
+    lines = [f"hart {hart.index} ({state}, {mode}-mode) at pc {hart.pc:#x}"]
+    lines += _table([(name, registers[name]) for name in INTEGER_NAMES])
+    lines += _table([(name, registers[name]) for name in _SYSTEM])
+    cause = registers["mcause"] if mode == "M" else registers["scause"]
+    if cause in CAUSES:
+        lines.append(f"last trap: {CAUSES[cause]}")
+    lines += disassemble(hart)
+    return "\n".join(lines)
+
+
+def disassemble(hart: Hart, count: int = 6) -> list[str]:
+    """The instructions at pc, the present one marked; a sentence when it cannot be read."""
+    import capstone
+
+    code = hart.read_virtual(hart.pc, 4 * count) or hart.read_virtual(hart.pc, 4)
+    if code is None:
+        return [f"no code can be read at {hart.pc:#x}"]
+    decoder = capstone.Cs(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC)
+    decoder.skipdata = True
+    lines = []
+    for instruction in decoder.disasm(code, hart.pc, count):
+        mark = "=>" if instruction.address == hart.pc else "  "
+        lines.append(
+            f"{mark} {instruction.address:#x}: {instruction.mnemonic} {instruction.op_str}".rstrip()
+        )
+    return lines
+
+
+def _table(values: list[tuple[str, int]]) -> list[str]:
+    cells = [f"{name:>8} {value:016x}" for name, value in values]
+    return ["".join(cells[n : n + 4]) for n in range(0, len(cells), 4)]
