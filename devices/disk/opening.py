@@ -35,6 +35,11 @@ def open_disk(
     """
     path = os.fspath(path)
     if overlay == "none":
+        if not read_only and os.path.exists(overlay_path(path)):
+            raise BackendError(
+                f"{path}: changes of this disk are kept in {overlay_path(path)} and would be lost "
+                "by writing to it: say `overlay: keep`, or commit or remove the overlay"
+            )
         return open_image(path, format, writable=not read_only)
     base = open_image(path, format, writable=False)
     try:
