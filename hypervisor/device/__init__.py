@@ -20,7 +20,7 @@ from hypervisor.device.device import Device
 from hypervisor.device.line import Line
 from hypervisor.device.options import Address, Duration, FileRef, Options, Size
 from hypervisor.device.registers import Field, Register, registers_of
-from hypervisor.device.tree import Node
+from hypervisor.device.tree import Node, Ref, Value
 
 __all__ = [
     "Address",
@@ -42,8 +42,10 @@ __all__ = [
     "NetBackend",
     "Node",
     "Options",
+    "Ref",
     "Register",
     "Size",
     "Timer",
+    "Value",
     "registers_of",
 ]
