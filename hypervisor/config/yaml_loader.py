@@ -134,6 +134,8 @@ class _Composer:
 
     def _scalar(self, node: Node, event: Any) -> None:
         node.text = event.value
+        if any("\ud800" <= character <= "\udfff" for character in event.value):
+            self._fail(node.mark, "this escape is not a Unicode character")
         try:
             node.value = resolve(event.value, event.tag, event.implicit[0])
         except ScalarError as error:
