@@ -93,19 +93,21 @@ class Console:
         return self._steps[0] if self._steps else None
 
     def run_script(self) -> bool:
-        """At a safe point: take every step that can be taken; whether the last one now was."""
-        had_steps = bool(self._steps)
+        """At a safe point: take every step that can be taken; whether the script now ended in a
+        text that was awaited (after a last `send` the guest goes on by itself)."""
+        awaited = False
         while self._steps:
             step = self._steps[0]
-            if step.action == "send":
-                self.send(step.text)
-            else:
+            awaited = step.action == "until"
+            if awaited:
                 end = self._found(step.text)
                 if not end:
                     return False
                 self._searched = end
+            else:
+                self.send(step.text)
             self._steps.popleft()
-        return had_steps
+        return awaited
 
     def drop_script(self) -> None:
         self._steps.clear()

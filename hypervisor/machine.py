@@ -123,9 +123,7 @@ class Machine:
         self.bus = Bus(self.clock.cell, self.log, description.strict)
         self.devices: dict[str, Device] = {}
         self._build_devices()
-        self.sbi = Sbi(
-            self.cpu, self.clock, self.memory, self.console, self.power, self.log
-        )
+        self.sbi = Sbi(self.cpu, self.clock, self.memory, self.console, self.power, self.log)
         for hart in self.cpu:
             hart.engine.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
             self.bus.connect(hart.engine)
@@ -212,9 +210,7 @@ class Machine:
 
     # -- running --------------------------------------------------------------------------
 
-    def run(
-        self, until: str | bytes | None = None, timeout: float | None = None
-    ) -> Outcome:
+    def run(self, until: str | bytes | None = None, timeout: float | None = None) -> Outcome:
         """Run until the guest powers off or fails, the console script ends, `until` is printed,
         `stop` is posted, or `timeout` host seconds have passed."""
         if until is not None:
@@ -360,9 +356,7 @@ class Machine:
         hart = self.cpu[self._turn]
         step = self.console.script_pending
         waiting = f", before '{step.text.decode(errors='replace')}' was printed" if step else ""
-        return Outcome(
-            "timeout", f"{timeout:g} seconds ran out{waiting}", 124, describe_hart(hart)
-        )
+        return Outcome("timeout", f"{timeout:g} seconds ran out{waiting}", 124, describe_hart(hart))
 
     # -- looking --------------------------------------------------------------------------
 

@@ -6,7 +6,18 @@ from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.riscv64_env import CAUSES, INTEGER_NAMES
 
 _MODES = {0: "U", 1: "S", 3: "M"}
-_SYSTEM = ("sepc", "scause", "stval", "stvec", "satp", "mepc", "mcause", "mtval", "mtvec", "mstatus")
+_SYSTEM = (
+    "sepc",
+    "scause",
+    "stval",
+    "stvec",
+    "satp",
+    "mepc",
+    "mcause",
+    "mtval",
+    "mtvec",
+    "mstatus",
+)
 
 
 def describe_hart(hart: Hart) -> str:
@@ -31,7 +42,9 @@ def disassemble(hart: Hart, count: int = 6) -> list[str]:
     code = hart.read_virtual(hart.pc, 4 * count) or hart.read_virtual(hart.pc, 4)
     if code is None:
         return [f"no code can be read at {hart.pc:#x}"]
-    decoder = capstone.Cs(capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC)
+    decoder = capstone.Cs(
+        capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC
+    )
     decoder.skipdata = True
     lines = []
     for instruction in decoder.disasm(code, hart.pc, count):

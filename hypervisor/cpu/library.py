@@ -64,7 +64,9 @@ def load() -> Any:
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
-        raise EngineError(f"the engine's shared object of {wheel()} does not load: {error}") from None
+        raise EngineError(
+            f"the engine's shared object of {wheel()} does not load: {error}"
+        ) from None
     _declare(library, "uc_open", c_int, c_int, c_int, POINTER(c_void_p))
     _declare(library, "uc_close", c_int, c_void_p)
     _declare(library, "uc_strerror", ctypes.c_char_p, c_int)
@@ -73,17 +75,13 @@ def load() -> Any:
     hook = (c_void_p, POINTER(c_size_t), c_int, c_void_p, c_void_p, c_uint64, c_uint64)
     _declare(library, "uc_hook_add", c_int, *hook)
     _declare(library, "uc_hook_del", c_int, c_void_p, c_size_t)
-    _declare(
-        library, "uc_mem_map_ptr", c_int, c_void_p, c_uint64, c_size_t, c_uint32, c_void_p
-    )
+    _declare(library, "uc_mem_map_ptr", c_int, c_void_p, c_uint64, c_size_t, c_uint32, c_void_p)
     mmio = (c_uint64, c_size_t, c_void_p, c_void_p, c_void_p, c_void_p)
     _declare(library, "uc_mmio_map", c_int, c_void_p, *mmio)
     _declare(library, "uc_mem_unmap", c_int, c_void_p, c_uint64, c_size_t)
     _declare(library, "uc_reg_read", c_int, c_void_p, c_int, c_void_p)
     _declare(library, "uc_reg_write", c_int, c_void_p, c_int, c_void_p)
-    _declare(
-        library, "uc_vmem_read", c_int, c_void_p, c_uint64, c_uint32, c_void_p, c_size_t
-    )
+    _declare(library, "uc_vmem_read", c_int, c_void_p, c_uint64, c_uint32, c_void_p, c_size_t)
     return library
 
 

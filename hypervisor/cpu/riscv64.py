@@ -16,7 +16,7 @@ from hypervisor.cpu import riscv64_env as env
 from hypervisor.cpu.cells import NEVER, ClockCell, HartCell, Reason
 from hypervisor.cpu.engine import Engine
 from hypervisor.cpu.library import EngineError
-from hypervisor.cpu.riscv64_decode import data_address
+from hypervisor.cpu.riscv64_decode import data_address, is_read_modify_write
 from hypervisor.cpu.riscv64_native import callbacks
 from hypervisor.device.line import Line
 
@@ -294,7 +294,10 @@ class Hart:
             self.cell.previous_end = NEVER
         else:
             self._leave_block(pc)
-            address = data_address(self.instruction_at(pc), self.registers) or 0
+            instruction = self.instruction_at(pc)
+            address = data_address(instruction, self.registers) or 0
+            if is_read_modify_write(instruction):
+                cause = 7
         self.cell.traps[cause] += 1
         self._exception_index.value = cause
         c_uint64.from_address(self.env + env.BADADDR).value = address

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from hypervisor.cpu.riscv64_env import INTEGER_NAMES
 
 _LOAD, _LOAD_FP, _STORE, _STORE_FP, _AMO = 0x03, 0x07, 0x23, 0x27, 0x2F
+_LR = 0b00010
 _WRAP = (1 << 64) - 1
 
 
@@ -17,6 +18,11 @@ def data_address(word: int, registers: Mapping[str, int]) -> int | None:
         return None
     base, displacement = found
     return registers[INTEGER_NAMES[base]] + displacement & _WRAP
+
+
+def is_read_modify_write(word: int) -> bool:
+    """An AMO or SC: its faults are store faults, though the engine reads first."""
+    return word & 0x7F == _AMO and word >> 27 != _LR
 
 
 def _signed(value: int, bits: int) -> int:

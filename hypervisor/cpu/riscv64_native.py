@@ -250,9 +250,7 @@ def callbacks() -> Mapping[str, int]:
     c = library.declare
     symbols = {
         "uc_emu_stop": c("uc_emu_stop", c_int, c_void_p),
-        "uc_vmem_read": c(
-            "uc_vmem_read", c_int, c_void_p, c_uint64, c_uint32, c_void_p, c_size_t
-        ),
+        "uc_vmem_read": c("uc_vmem_read", c_int, c_void_p, c_uint64, c_uint32, c_void_p, c_size_t),
         "do_interrupt": c("riscv_cpu_do_interrupt_riscv64", None, c_void_p),
         "tb_flush": c("tb_flush_riscv64", None, c_void_p),
     }

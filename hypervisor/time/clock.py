@@ -113,7 +113,9 @@ class VirtualClock:
 
     def save(self) -> dict[str, object]:
         """Time, and the armed timers in the order they would fire."""
-        armed = [t for _, entry, t in sorted(self._queue, key=lambda e: e[:2]) if t.is_current(entry)]
+        armed = [
+            t for _, entry, t in sorted(self._queue, key=lambda e: e[:2]) if t.is_current(entry)
+        ]
         return {
             "units": self.cell.units,
             "visible": self.cell.visible,

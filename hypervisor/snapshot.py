@@ -1,0 +1,150 @@
+"""Snapshot files: a whole machine, to be restored in another process.
+
+Layout (integers little-endian): magic, u32 version, u32 header length, header (CBOR, zstd
+frame), pages (zstd frame with checksum: the 4 KiB pages the header lists, in order). The header
+names the description by digest, and every disk by the digest of the bytes it does not carry.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import cbor2
+import zstandard
+
+from hypervisor.memory import PAGE
+
+if TYPE_CHECKING:
+    from hypervisor.machine import Machine
+
+MAGIC = b"HVSNAP\r\n"
+VERSION = 1
+_PREFIX = struct.Struct("<8sII")
+_HEADER_LIMIT = 4 << 30
+_CHUNK = 1 << 20
+
+
+class SnapshotError(Exception):
+    """A snapshot cannot be taken or used: one sentence naming the file."""
+
+
+def save(machine: Machine, path: Path) -> None:
+    """Write `machine` to `path`, which appears only when it is complete."""
+    memory = machine.memory
+    pages = memory.pages()
+    header = {
+        "description": machine.description.digest,
+        "ram": [memory.base, memory.size],
+        "pages": struct.pack(f"<{len(pages)}Q", *pages),
+        "state": machine.save_state(),
+    }
+    packed = zstandard.ZstdCompressor(level=3).compress(cbor2.dumps(header))
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+            try:
+                file.write(_PREFIX.pack(MAGIC, VERSION, len(packed)))
+                file.write(packed)
+                _write_pages(memory.map, pages, file)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise SnapshotError(f"the snapshot cannot be written to {path}: {error.strerror}") from None
+
+
+def _write_pages(ram: Any, pages: list[int], file: Any) -> None:
+    compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
+    with compressor.stream_writer(file, closefd=False) as stream:
+        start = end = -1
+        for offset in [*pages, -1]:
+            if offset == end and end - start < _CHUNK:
+                end += PAGE
+                continue
+            if start >= 0:
+                stream.write(ram[start:end])
+            start, end = offset, offset + PAGE
+
+
+def load(machine: Machine, path: Path) -> None:
+    """Make `machine` the one in the file. Nothing is changed unless the file is whole and of
+    this machine."""
+    try:
+        with path.open("rb") as file:
+            header = _read_header(file, path)
+            start = file.tell()
+            pages = struct.unpack(f"<{len(header['pages']) // 8}Q", header["pages"])
+            _check(machine, header, pages, path)
+            for _ in _pages(file, len(pages), path):
+                pass
+            file.seek(start)
+            _apply(machine, header, zip(pages, _pages(file, len(pages), path), strict=True), path)
+    except OSError as error:
+        raise SnapshotError(f"the snapshot {path} cannot be read: {error.strerror}") from None
+
+
+def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
+    prefix = file.read(_PREFIX.size)
+    if len(prefix) < _PREFIX.size or prefix[:8] != MAGIC:
+        raise SnapshotError(f"{path} is not a snapshot file")
+    _, version, length = _PREFIX.unpack(prefix)
+    if version != VERSION:
+        raise SnapshotError(
+            f"{path} is a snapshot of format {version}; this program reads {VERSION}"
+        )
+    try:
+        packed = zstandard.ZstdDecompressor().decompress(
+            file.read(length), max_output_size=_HEADER_LIMIT
+        )
+        header = cbor2.loads(packed)
+        if not isinstance(header, dict) or {"description", "ram", "pages", "state"} - set(header):
+            raise ValueError
+    except (zstandard.ZstdError, cbor2.CBORDecodeError, ValueError):
+        raise SnapshotError(f"the snapshot {path} is damaged: its header cannot be read") from None
+    return header
+
+
+def _check(machine: Machine, header: dict[str, Any], pages: tuple[int, ...], path: Path) -> None:
+    if header["description"] != machine.description.digest:
+        raise SnapshotError(f"the snapshot {path} is of a machine with another description")
+    if header["ram"] != [machine.memory.base, machine.memory.size]:
+        raise SnapshotError(f"the snapshot {path} is of a machine with other RAM")
+    if any(page % PAGE or page >= machine.memory.size for page in pages):
+        raise SnapshotError(f"the snapshot {path} is damaged: it has pages outside RAM")
+
+
+def _pages(file: BinaryIO, count: int, path: Path) -> Any:
+    """Each page's bytes; SnapshotError where the file is short or its checksum is wrong."""
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(file, closefd=False) as stream:
+            for _ in range(count):
+                page = stream.read(PAGE)
+                while len(page) < PAGE:
+                    more = stream.read(PAGE - len(page))
+                    if not more:
+                        raise SnapshotError(f"the snapshot {path} is truncated")
+                    page += more
+                yield page
+            if stream.read(1):
+                raise SnapshotError(f"the snapshot {path} is damaged: it has too many pages")
+    except zstandard.ZstdError:
+        raise SnapshotError(f"the snapshot {path} is damaged: its pages cannot be read") from None
+
+
+def _apply(machine: Machine, header: dict[str, Any], pages: Any, path: Path) -> None:
+    machine.host.forget()
+    machine.memory.clear()
+    ram = machine.memory.view(machine.memory.base, machine.memory.size)
+    for offset, page in pages:
+        ram[offset : offset + PAGE] = page
+    ram.release()
+    try:
+        machine.load_state(header["state"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise SnapshotError(f"the snapshot {path} does not fit this machine: {error}") from None

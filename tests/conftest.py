@@ -1,0 +1,69 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+LINKER_SCRIPT = """
+SECTIONS { . = 0x80000000; .text : { *(.text*) } .data : { *(.data*) *(.rodata*) } }
+"""
+
+Assembler = Callable[[str], bytes]
+
+
+@pytest.fixture(scope="session")
+def assemble(tmp_path_factory: pytest.TempPathFactory) -> Assembler:
+    """RISC-V assembler source to a flat image for address 0x80000000."""
+    folder = tmp_path_factory.mktemp("assembled")
+    (folder / "link.ld").write_text(LINKER_SCRIPT)
+
+    def run(source: str) -> bytes:
+        name = hashlib.sha256(source.encode()).hexdigest()[:16]
+        flat = folder / f"{name}.bin"
+        if not flat.exists():
+            _assemble(folder, name, source)
+        return flat.read_bytes()
+
+    return run
+
+
+def _assemble(folder: Path, name: str, source: str) -> None:
+    from elftools.elf.elffile import ELFFile
+
+    text = folder / f"{name}.S"
+    text.write_text(".globl _start\n_start:\n" + source)
+    elf = folder / f"{name}.elf"
+    subprocess.run(
+        [sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-freestanding-none"]
+        + ["-mcpu=generic_rv64+m+a+f+d+c", "-nostdlib", "-static"]
+        + ["-Wl,-T," + str(folder / "link.ld"), "-o", str(elf), str(text)],
+        check=True,
+    )
+    image = bytearray()
+    with elf.open("rb") as file:
+        for segment in ELFFile(file).iter_segments("PT_LOAD"):
+            start = segment["p_paddr"] - 0x8000_0000
+            if start < 0 or not segment["p_filesz"]:
+                continue
+            image.extend(bytes(max(0, start + segment["p_filesz"] - len(image))))
+            image[start : start + segment["p_filesz"]] = segment.data()
+    (folder / f"{name}.bin").write_bytes(image)
+
+
+@pytest.fixture
+def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache directory of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"

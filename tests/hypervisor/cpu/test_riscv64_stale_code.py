@@ -1,0 +1,125 @@
+"""Code written through another mapping of its page runs as written after fence.i.
+
+Without the fence.i trap the engine keeps translations of the old code: each test's guest sees
+the old value then (`test_without_the_trap_stale_code_runs` shows that it does).
+"""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from hypervisor.cpu.cells import NEVER
+
+RAM = 0x8000_0000
+ROOT, LEVEL1, LEVEL0 = RAM + 0x10000, RAM + 0x11000, RAM + 0x12000
+PAGE = RAM + 0x20000
+EXECUTE_VIEW, WRITE_VIEW = RAM + 0x40000, RAM + 0x41000
+READ_EXECUTE, READ_WRITE, POINTER = 0xCB, 0xC7, 0x01
+
+RETURN_1, RETURN_2 = 0x00100513, 0x00200513  # li a0, 1; li a0, 2
+RETURN = 0x00008067
+
+PATCH_TWO_FUNCTIONS = """
+    li s0, 0x80040000
+    li s1, 0x80041000
+    li s2, 0x00200513
+    jalr s0
+    li t0, 0x800
+    add s3, s0, t0
+    jalr s3
+    sw s2, 0(s1)
+    add s4, s1, t0
+    sw s2, 0(s4)
+    {fence}
+    jalr s0
+    mv s5, a0
+    jalr s3
+    wfi
+"""
+
+
+def map_pages(memory):
+    """Sv39: the first 16 pages of RAM executable, PAGE executable at one address and writable
+    at another."""
+
+    def entry(physical, flags):
+        return struct.pack("<Q", physical >> 12 << 10 | flags)
+
+    memory.write(ROOT + 8 * 2, entry(LEVEL1, POINTER))
+    memory.write(LEVEL1, entry(LEVEL0, POINTER))
+    for number in range(16):
+        memory.write(LEVEL0 + 8 * number, entry(RAM + 4096 * number, READ_EXECUTE))
+    memory.write(LEVEL0 + 8 * 0x40, entry(PAGE, READ_EXECUTE))
+    memory.write(LEVEL0 + 8 * 0x41, entry(PAGE, READ_WRITE))
+    for offset in (0, 0x800):
+        memory.write(PAGE + offset, struct.pack("<II", RETURN_1, RETURN))
+
+
+def run_patching(rig, fence):
+    rig.memory.write(RAM, rig.assemble(PATCH_TWO_FUNCTIONS.format(fence=fence)))
+    map_pages(rig.memory)
+    hart = rig.harts[0]
+    hart.registers["priv"] = 1
+    hart.begin(RAM)
+    hart.registers["satp"] = 8 << 60 | ROOT >> 12
+    hart.cell.flush_fence_i = 1
+    hart.run()
+    assert hart.waiting
+    return hart.registers["s5"], hart.registers["a0"]
+
+
+def test_fence_i_makes_both_patched_functions_new(rig):
+    assert run_patching(rig, "fence.i") == (2, 2)
+
+
+def test_without_the_trap_stale_code_runs(rig):
+    first, second = run_patching(rig, "sfence.vma")
+
+    assert 1 in (first, second)
+
+
+@pytest.mark.parametrize("source", ["host", "other hart"])
+def test_code_written_from_outside_runs_new_after_fence_i(two_harts, source):
+    rig = two_harts
+    loop = rig.assemble("""
+        la s0, function
+        jalr s0
+        mv s1, a0
+        wfi
+        fence.i
+        jalr s0
+        wfi
+    .balign 64
+    function:
+        li a0, 1
+        .option norvc
+        ret
+    """)
+    rig.memory.write(RAM, loop)
+    one, other = rig.harts
+    function = RAM + 64
+    one.begin(RAM)
+    one.run()
+    patch = rig.assemble(f"li t0, {function}\n li t1, 0x4509\n sh t1, 0(t0)\n wfi")  # c.li a0, 2
+    if source == "host":
+        rig.memory.write(function, struct.pack("<H", 0x4509))
+    else:
+        one.cell.flush_fence_i = 1  # as hart_start sets it when a second hart begins
+        rig.memory.map[0x8000 : 0x8000 + len(patch)] = patch
+        other.begin(RAM + 0x8000)
+        other.run()
+    rig.clock.cell.deadline = NEVER
+    one.waiting = False
+    one.run()
+
+    assert one.registers["s1"] == 1
+    assert one.registers["a0"] == 2
+
+
+def test_fence_i_before_any_user_code_keeps_translations(rig):
+    hart = rig.run("fence.i\n fence.i\n wfi")
+
+    assert hart.cell.fence_i == 2
+    assert hart.cell.flushes == 0

@@ -1,0 +1,185 @@
+"""Every synchronous trap arrives with the cause, pc and value the privileged spec gives."""
+
+from __future__ import annotations
+
+import pytest
+
+from hypervisor.cpu.cells import Reason
+
+RAM = 0x8000_0000
+
+HANDLER = """
+.balign 4
+handler:
+    csrr s0, mcause
+    csrr s1, mepc
+    csrr s2, mtval
+    wfi
+"""
+SUPERVISOR_HANDLER = (
+    HANDLER.replace("mcause", "scause").replace("mepc", "sepc").replace("mtval", "stval")
+)
+ENTER_SUPERVISOR = """
+    li t0, -1
+    csrw pmpaddr0, t0
+    li t0, 0x1f
+    csrw pmpcfg0, t0
+    li t0, {medeleg}
+    csrw medeleg, t0
+    la t0, handler
+    csrw stvec, t0
+    la t0, machine_handler
+    csrw mtvec, t0
+    li t0, {mpp} << 11
+    csrs mstatus, t0
+    la t0, lower
+    csrw mepc, t0
+    mret
+.balign 4
+machine_handler:
+    csrr s0, mcause
+    csrr s1, mepc
+    csrr s2, mtval
+    li s3, 77
+    wfi
+"""
+
+
+@pytest.mark.parametrize(
+    ("instruction", "cause", "value"),
+    [
+        ("ecall", 11, 0),
+        (".word 0xffffffff", 2, 0xFFFFFFFF),
+        (".half 0x0000", 2, 0),
+        ("ebreak", 3, None),
+        ("csrw 0xc00, zero", 2, 0xC0001073),
+        ("ld a1, 8(a0)", 5, 0x1008),
+        ("sd a1, -8(a0)", 7, 0xFF8),
+        ("amoadd.d a1, a1, (a0)", 7, 0x1000),
+        ("lr.d a1, (a0)", 5, 0x1000),
+        ("fld fa0, 16(a0)", 5, 0x1010),
+        ("c.ld a1, 24(a0)", 5, 0x1018),
+        ("c.sw a1, 4(a0)", 7, 0x1004),
+        ("c.ldsp a1, 32(sp)", 5, 0x2020),
+        ("c.sdsp a1, 40(sp)", 7, 0x2028),
+        ("c.swsp a1, 44(sp)", 7, 0x202C),
+        ("c.lwsp a1, 48(sp)", 5, 0x2030),
+    ],
+)
+def test_trap_in_machine_mode(rig, instruction, cause, value):
+    hart = rig.run(f"""
+        la t0, handler
+        csrw mtvec, t0
+        li t0, 0x6000
+        csrs mstatus, t0
+        li a0, 0x1000
+        li sp, 0x2000
+        j fault
+    .balign 64
+    fault:
+        {instruction}
+    {HANDLER}""")
+
+    pc = hart.registers["s1"]
+
+    assert hart.registers["s0"] == cause
+    assert pc % 64 == 0
+    assert hart.registers["s2"] == (pc if value is None else value)
+
+
+def test_fetch_from_nowhere_is_an_access_fault_at_the_target(rig):
+    hart = rig.run(f"la t0, handler\n csrw mtvec, t0\n li a0, 0x4000\n jr a0\n{HANDLER}")
+
+    assert [hart.registers[name] for name in ("s0", "s1", "s2")] == [1, 0x4000, 0x4000]
+
+
+def test_misaligned_load_and_store_are_done(rig):
+    hart = rig.run("""
+        la a0, data
+        ld a1, 1(a0)
+        sd a1, 9(a0)
+        lwu a2, 9(a0)
+        wfi
+    .balign 8
+    data: .dword 0x1122334455667788, 0x99aabbccddeeff00, 0, 0
+    """)
+
+    assert hart.registers["a1"] == 0x0011223344556677
+    assert hart.registers["a2"] == 0x44556677
+
+
+@pytest.mark.parametrize(("mode", "cause"), [(0, 8), (1, 9)])
+def test_ecall_without_delegation_goes_to_machine_mode(rig, mode, cause):
+    hart = rig.run(
+        ENTER_SUPERVISOR.format(medeleg=0, mpp=mode) + f"lower: ecall\n{SUPERVISOR_HANDLER}"
+    )
+
+    assert hart.registers["s0"] == cause
+    assert hart.registers["s3"] == 77
+
+
+def test_delegated_trap_goes_to_supervisor_mode(rig):
+    hart = rig.run(
+        ENTER_SUPERVISOR.format(medeleg=1 << 2, mpp=1)
+        + f"lower: .word 0xffffffff\n{SUPERVISOR_HANDLER}"
+    )
+
+    assert hart.registers["s0"] == 2
+    assert hart.registers["s2"] == 0xFFFFFFFF
+    assert hart.registers["s3"] == 0
+
+
+def test_machine_csr_in_supervisor_mode_is_illegal(rig):
+    hart = rig.run(
+        ENTER_SUPERVISOR.format(medeleg=0, mpp=1) + f"lower: csrr a0, mhartid\n{SUPERVISOR_HANDLER}"
+    )
+
+    assert hart.registers["s0"] == 2
+
+
+def test_wfi_in_user_mode_is_illegal(rig):
+    hart = rig.run(ENTER_SUPERVISOR.format(medeleg=0, mpp=0) + f"lower: wfi\n{SUPERVISOR_HANDLER}")
+
+    assert hart.registers["s0"] == 2
+
+
+def test_trap_with_no_handler_ends_the_run(rig):
+    hart = rig.load("li t0, 0x4000\n csrw mtvec, t0\n ecall")
+
+    reasons = [hart.run() for _ in range(3)]
+
+    assert Reason.DOUBLE_FAULT in reasons
+
+
+def test_fflags_and_rounding_mode(rig):
+    hart = rig.run("""
+        li t0, 0x6000
+        csrs mstatus, t0
+        fcvt.d.l fa0, zero
+        fdiv.d fa1, fa0, fa0
+        csrr a0, fflags
+        li t0, 3
+        fsrm t0
+        csrr a1, frm
+        wfi
+    """)
+
+    assert hart.registers["a0"] == 0x10
+    assert hart.registers["a1"] == 3
+
+
+def test_compressed_instruction_before_a_fault_is_counted_exactly(rig):
+    hart = rig.run(f"""
+        la t0, handler
+        csrw mtvec, t0
+        li a0, 0x1000
+        nop
+        c.nop
+        ld a1, (a0)
+        nop
+        nop
+    {HANDLER}""")
+
+    # auipc, addi, csrw, lui (2 bytes), nop twice (2 bytes each); the handler: four of 4 bytes
+    assert rig.clock.cell.units == 3 * 4 + 2 + 2 + 2 + 4 * 4
+    assert hart.waiting
