@@ -128,8 +128,6 @@ def _check_size(size: int, path: str) -> int:
     whole = size & ~511
     if not whole:
         raise BackendError(f"{path}: the image holds an empty disk, at least 512 bytes are needed")
-    if whole >= 1 << 63:
-        raise _damaged(path, f"its disk is {size} bytes large")
     return whole
 
 

@@ -182,17 +182,6 @@ def test_write_to_a_read_only_image_fails(qcow2: Path) -> None:
             change(disk)
 
 
-def test_encrypted_image_is_refused_by_name(tmp_path: Path, qemu: Qemu) -> None:
-    image = tmp_path / "luks.qcow2"
-    qemu(
-        "qemu-img", "create", "-f", "qcow2", "--object", "secret,id=s,data=x",
-        "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", image, "1M",
-    )  # fmt: skip
-
-    with pytest.raises(BackendError, match=r"encrypted \(LUKS\)"):
-        open_disk(image, overlay="none", read_only=True)
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [("extended_l2=on", "extended L2"), ("data_file=data.raw", "external file")],
