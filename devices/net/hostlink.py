@@ -2,7 +2,7 @@
 
 | threat | answer |
 |---|---|
-| the host sends faster than the machine runs | the inbox is bounded, the rest is dropped |
+| the host sends faster than the machine runs | not read until there is room: the host holds back |
 | the guest sends faster than the host takes | the backlog is bounded, whole frames are dropped |
 | the other side dies | one warning, `problem` says why, the machine goes on without a link |
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-import selectors
+import select
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -73,7 +73,7 @@ class HostLink:
         wire = self._connect()
         self._wire, self._up, self._closing, self.problem = wire, True, False, None
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._inbox = Inbox(post, receive, self.stats)
+        self._inbox = Inbox(post, receive, self.stats, drained=self._nudge)
         self._thread = threading.Thread(
             target=self._serve, args=(wire,), name=f"net {wire.name}", daemon=True
         )
@@ -98,12 +98,13 @@ class HostLink:
             return
         self._closing = True
         self._inbox.close()
-        os.eventfd_write(self._wake, 1)
+        self._nudge()
         thread.join()
         with self._lock:
             self._wire, self._thread, self._up = None, None, False
             self._backlog.clear()
             os.close(self._wake)
+            self._wake = -1
         wire.close()
 
     def _transmit(self, wire: Wire, data: bytes) -> bool:
@@ -118,28 +119,33 @@ class HostLink:
             return False
         if written < len(data):
             self._backlog.push(memoryview(data)[written:])
-            os.eventfd_write(self._wake, 1)
+            self._nudge()
         return True
 
+    def _nudge(self) -> None:
+        """Have the thread look again at what it should wait for."""
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
     def _serve(self, wire: Wire) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wake, selectors.EVENT_READ)
-            selector.register(wire, selectors.EVENT_READ)
-            while not self._closing:
-                ready = {key.fd: events for key, events in selector.select()}
-                if self._wake in ready:
-                    os.eventfd_read(self._wake)
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        poll.register(wire, 0)
+        while not self._closing:
+            wanted = 0 if self._inbox.busy else select.POLLIN
+            if self._backlog:
+                wanted |= select.POLLOUT
+            poll.modify(wire, wanted)
+            ready = dict(poll.poll())
+            if self._wake in ready:
+                os.eventfd_read(self._wake)
+            if ready.get(wire.fileno(), 0) & ~select.POLLOUT:  # an end is told even when not asked
                 try:
-                    if ready.get(wire.fileno(), 0) & selectors.EVENT_READ:
-                        self._take_in(wire)
+                    self._take_in(wire)
                 except WireGone as gone:
-                    self._lose(wire, gone)
+                    self._lose(gone)
                     return
-                self._flush(wire)
-                events = selectors.EVENT_READ
-                if self._backlog:
-                    events |= selectors.EVENT_WRITE
-                selector.modify(wire, events)
+            self._flush(wire)
 
     def _take_in(self, wire: Wire) -> None:
         frames = wire.read()
@@ -157,7 +163,7 @@ class HostLink:
                 self.stats.tx_dropped += len(self._backlog)
                 self._backlog.clear()
 
-    def _lose(self, wire: Wire, gone: WireGone) -> None:
+    def _lose(self, gone: WireGone) -> None:
         with self._lock:
             self._up = False
             self._backlog.clear()

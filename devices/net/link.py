@@ -13,6 +13,8 @@ from hypervisor.device import NetBackend
 Post = Callable[[Callable[[], None]], None]
 Receive = Callable[[bytes], None]
 
+_BUSY = 256
+
 
 @dataclass(slots=True)
 class NetStats:
@@ -44,13 +46,21 @@ class Link(NetBackend, Protocol):
 class Inbox:
     """Hands frames from any thread to the machine's, in order, with one post for many frames.
 
-    It holds a bounded number of frames: a machine that does not run loses the rest.
+    It holds a bounded number of frames: a machine that does not run loses the rest. Who can wait
+    with reading more does so while it is `busy`; `drained` is called when it may be no more.
     """
 
-    def __init__(self, post: Post, receive: Receive, stats: NetStats) -> None:
+    def __init__(
+        self,
+        post: Post,
+        receive: Receive,
+        stats: NetStats,
+        drained: Callable[[], None] = lambda: None,
+    ) -> None:
         self._post = post
         self._receive = receive
         self._stats = stats
+        self._drained = drained
         self._lock = threading.Lock()
         self._queue = FrameQueue()
         self._posted = False
@@ -69,6 +79,11 @@ class Inbox:
             self._posted = True
         self._post(self._drain)
 
+    @property
+    def busy(self) -> bool:
+        """Whether enough waits to keep the machine at work."""
+        return len(self._queue) >= _BUSY
+
     def close(self) -> None:
         """Deliver nothing any more, whatever is posted."""
         with self._lock:
@@ -79,6 +94,7 @@ class Inbox:
         with self._lock:
             self._posted = False
             waiting = len(self._queue)
+            busy = self.busy
         for _ in range(waiting):
             with self._lock:
                 if not self._queue:  # closed by what a frame before led to
@@ -87,6 +103,8 @@ class Inbox:
                 self._stats.rx_frames += 1
                 self._stats.rx_bytes += len(frame)
             self._receive(frame)
+        if busy:
+            self._drained()
 
 
 class NoLink:

@@ -37,7 +37,7 @@ GATEWAY_MAC = "52:55:0a:00:02:02"
 
 _START_SECONDS = 10.0
 _END_SECONDS = 2.0
-_READ = 1 << 18
+_READ = 1 << 16
 
 
 def open_passt(options: NetOptions) -> HostLink:
