@@ -1,0 +1,19 @@
+"""A full-system hypervisor: `with Machine.load("configs/riscv64-debian.yaml") as m: ...`"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hypervisor.machine import GuestFailure, Machine, Outcome
+
+__all__ = ["GuestFailure", "Machine", "Outcome"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: device files and `--help` need none of the machine."""
+    if name in __all__:
+        from hypervisor import machine
+
+        return getattr(machine, name)
+    raise AttributeError(f"module 'hypervisor' has no attribute '{name}'")

@@ -46,9 +46,11 @@ def _assemble(folder: Path, name: str, source: str) -> None:
     text.write_text(".globl _start\n_start:\n" + source)
     elf = folder / f"{name}.elf"
     subprocess.run(
-        [sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-freestanding-none"]
-        + ["-mcpu=generic_rv64+m+a+f+d+c", "-nostdlib", "-static"]
-        + ["-Wl,-T," + str(folder / "link.ld"), "-o", str(elf), str(text)],
+        [
+            *(sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-freestanding-none"),
+            *("-mcpu=generic_rv64+m+a+f+d+c", "-nostdlib", "-static"),
+            *(f"-Wl,-T,{folder / 'link.ld'}", "-o", str(elf), str(text)),
+        ],
         check=True,
     )
     image = bytearray()

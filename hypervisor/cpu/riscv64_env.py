@@ -68,10 +68,14 @@ CSR_INSTRET = 0xC02
 CSR_MCYCLE = 0xB00
 CSR_MINSTRET = 0xB02
 
-INTEGER_NAMES = (
-    "zero ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 "
-    "s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6"
-).split()
+# fmt: off
+INTEGER_NAMES = [
+    "zero", "ra", "sp", "gp", "tp", "t0", "t1", "t2",
+    "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5",
+    "a6", "a7", "s2", "s3", "s4", "s5", "s6", "s7",
+    "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
+]
+# fmt: on
 FLOAT_NAMES = [f"f{n}" for n in range(32)]
 
 USER, SUPERVISOR, MACHINE = 0, 1, 3

@@ -49,7 +49,7 @@ _HANDLER = (
     0x30200073,  # mret
 )
 _CAUSES = 0xB235
-"""ecall from M-mode, illegal instruction, breakpoint, load access fault: as the handler saw them."""
+"""ecall from M-mode, illegal instruction, breakpoint, load access fault: as they were handled."""
 _UNITS = 4 * (len(_MAIN) - 4 + 4 * len(_HANDLER))
 """Bytes retired: all but the four instructions that trapped."""
 

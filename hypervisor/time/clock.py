@@ -79,9 +79,7 @@ class VirtualClock:
         """Queue `timer`; the entry's number. A run in progress notices a nearer deadline."""
         self._order += 1
         heapq.heappush(self._queue, (deadline, self._order, timer))
-        units = to_units(deadline)
-        if units < self.cell.deadline:
-            self.cell.deadline = units
+        self.cell.deadline = min(self.cell.deadline, to_units(deadline))
         return self._order
 
     def next_deadline(self) -> int | None:

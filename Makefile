@@ -1,0 +1,63 @@
+# `make run` boots Debian to a shell; `make test` runs everything that CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := passt qemu-utils qemu-system-misc e2fsprogs device-tree-compiler cpio iproute2 xz-utils
+
+.PHONY: run test check format unit guest bench fuzz soak packages clean
+
+run: $(VENV)/installed
+	@$(BIN)/python -m tools.first_run
+
+test: packages $(VENV)/developer
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/developer
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/developer
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: $(VENV)/developer
+	$(BIN)/python -m pytest -q -m "not guest"
+
+guest: packages $(VENV)/developer
+	$(BIN)/python -m pytest -q -m guest
+
+bench: packages $(VENV)/developer
+	$(BIN)/python -m tests.perf
+
+fuzz: $(VENV)/developer
+	HYPOTHESIS_PROFILE=fuzz HYPERVISOR_FUZZ=100000 $(BIN)/python -m pytest -q -m "not guest" --timeout 0 -k "fuzz or hostile or random"
+
+soak: packages $(VENV)/developer
+	$(BIN)/python -m pytest -q --timeout 0 -m slow --run-slow
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install -q -e .
+	@touch $@
+
+$(VENV)/developer: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@ $(VENV)/installed
+
+# What the tests use of the host. As root they are installed; else what is missing is named.
+packages:
+	@missing=$$(for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+	  else \
+	    echo "these packages are missing; install them as root: apt-get install $$missing" >&2; exit 1; \
+	  fi; \
+	fi
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
