@@ -6,10 +6,10 @@ files, and the version of the program that lays out disks.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
-import gzip
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -192,7 +192,8 @@ class Builder:
             return Node("file", mode, data=_host_file(content.host, recipe_path))
         if content.image is not None:
             return Node("file", mode, data=self._image_file(content.image))
-        assert content.package and content.path
+        assert content.package
+        assert content.path
         found = [
             (unpacked, path)
             for unpacked in sources

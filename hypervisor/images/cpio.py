@@ -1,7 +1,7 @@
 """The cpio archive format "newc" that Linux unpacks as its initramfs.
 
-Linux, Documentation/driver-api/early-userspace/buffer-format.rst. Every field of the header is eight
-hexadecimal digits; names and contents are padded to four bytes.
+Linux, Documentation/driver-api/early-userspace/buffer-format.rst. Every field of the header is
+eight hexadecimal digits; names and contents are padded to four bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """ext4 disks by mke2fs(8) and debugfs(8), without root and the same bytes every time.
 
-`mke2fs -d` copies a staged directory, whose owners and times are those of whoever stages it. debugfs
-then writes the owner, mode and times of every inode and makes device nodes, so that neither the
-user, the clock nor the host's mke2fs.conf shows in the result.
+`mke2fs -d` copies a staged directory, whose owners and times are those of whoever stages it.
+debugfs then writes the owner, mode and times of every inode and makes device nodes, so that neither
+the user, the clock nor the host's mke2fs.conf shows in the result.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ _FEATURES = (
     "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,flex_bg,sparse_super,"
     "large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
 )
+_SETTINGS = "blocksize = 4096\n inode_size = 256\n inode_ratio = 16384\n"
+_SIZE_CLASSES = ("floppy", "small", "big", "huge")  # mke2fs adds one of these by itself
+_CONFIGURATION = f"[defaults]\n {_SETTINGS}[fs_types]\n" + "".join(
+    f" {name} = {{\n {_SETTINGS} }}\n" for name in ("ext4", *_SIZE_CLASSES)
+)
 _NAMES = uuid.UUID("8a3c8e0e-6d0b-5f1c-9f4e-5b8c6f1d2a77")
 
 
@@ -37,28 +42,28 @@ def write(tree: Tree, target: Path, size: int, label: str, identity: str) -> Non
     with tempfile.TemporaryDirectory(prefix=".stage-", dir=target.parent) as scratch:
         stage = Path(scratch) / "root"
         stage.mkdir()
+        configuration = Path(scratch) / "mke2fs.conf"
+        configuration.write_text(_CONFIGURATION)
         _stage(tree, stage)
         with target.open("wb") as file:
             file.truncate(size)
-        options = ["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "0", "-O", _FEATURES]
+        options = ["-q", "-F", "-t", "ext4", "-m", "0", "-O", _FEATURES]
         options += ["-U", str(volume), "-d", str(stage)]
         options += ["-E", f"hash_seed={volume},root_owner=0:0,lazy_itable_init=0,nodiscard"]
         options += ["-L", label] if label else []
-        output = _run([mke2fs, *options, str(target)])
+        output = _run([mke2fs, *options, str(target)], configuration)
         if output is not None:
             raise ImageError(_failure(output, size))
         script = Path(scratch) / "script"
         script.write_text("\n".join(_corrections(tree)) + "\n", "utf-8", "surrogateescape")
-        output = _run([debugfs, "-w", "-f", str(script), str(target)])
+        output = _run([debugfs, "-w", "-f", str(script), str(target)], configuration)
         if output is not None:
             raise ImageError(f"debugfs could not finish the disk: {output}")
 
 
 def version() -> str:
     """What mke2fs calls itself: another version may lay a disk out differently."""
-    result = subprocess.run(
-        [program("mke2fs"), "-V"], capture_output=True, text=True, check=False, env=_environment()
-    )
+    result = subprocess.run([program("mke2fs"), "-V"], capture_output=True, text=True, check=False)
     return result.stderr.split("\n")[0].strip()
 
 
@@ -108,21 +113,26 @@ def _inode(path: str, node: Node) -> Iterator[str]:
         yield f'set_inode_field "{path}" {name}_extra 0'
 
 
-def _run(command: list[str]) -> str | None:
+def _run(command: list[str], configuration: Path) -> str | None:
     """The last line of a program's complaints, or None when it had none."""
     result = subprocess.run(
-        command, capture_output=True, text=True, check=False, errors="replace", env=_environment()
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        errors="replace",
+        env=_environment(configuration),
     )
     ignored = ("debugfs 1.", "mke2fs 1.")
     lines = [line for line in result.stderr.splitlines() if line and not line.startswith(ignored)]
     return (lines or [f"exit code {result.returncode}"])[-1] if lines or result.returncode else None
 
 
-def _environment() -> dict[str, str]:
+def _environment(configuration: Path) -> dict[str, str]:
     return {
         **os.environ,
         "LC_ALL": "C.UTF-8",
-        "MKE2FS_CONFIG": os.devnull,
+        "MKE2FS_CONFIG": str(configuration),
         "E2FSPROGS_FAKE_TIME": str(FINISHED),
         "SOURCE_DATE_EPOCH": str(FINISHED),
     }

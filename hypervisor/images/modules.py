@@ -66,10 +66,8 @@ class ModuleSet:
             near = nearest(name, self._paths)
             raise ImageError(f"the kernel has no module '{name}'{needed}{near}")
         data = _decompress(path, self._files[path]())
-        if name in self._shipped:
-            hard, soft = self._shipped[name], ()
-        else:
-            hard, soft = _needs(path, data)
+        shipped = self._shipped.get(name)
+        hard, soft = _needs(path, data) if shipped is None else (shipped, ())
         for other in hard:
             self._visit(other, done, (*chain, name), required=True)
         for other in soft:

@@ -1,8 +1,8 @@
 """Debian packages in the cache: resolved once, downloaded once, unpacked by digest.
 
-`resolved/*.json` remember which versions a request came to, all from one suite, so that a kernel and
-its modules stay together; `packages/<sha256>/` hold the files of one package and a manifest with
-their modes, owners and digests; `apt/` is apt's private state.
+`resolved/*.json` remember which versions a request came to, all from one suite, so that a kernel
+and its modules stay together; `packages/<sha256>/` hold the files of one package and a manifest
+with their modes, owners and digests; `apt/` is apt's private state.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import fnmatch
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -297,7 +297,7 @@ def _resolve(apt: Apt, request: Request) -> list[Package]:
     return apt.describe(names)
 
 
-def _matches(apt: Apt, patterns: Sequence[str], candidates: Iterator[str] | Any) -> list[str]:
+def _matches(apt: Apt, patterns: Sequence[str], candidates: Iterable[str]) -> list[str]:
     names: list[str] = []
     pool = sorted(candidates)
     for pattern in patterns:

@@ -14,10 +14,8 @@ from pathlib import Path
 
 from hypervisor.images.errors import NoPackageSource
 
-_RELEASES = frozenset(
-    "buster bullseye bookworm trixie forky duke sid "
-    "oldoldstable oldstable stable testing unstable".split()
-)
+_RELEASES = {"buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid"}
+_RELEASES |= {"oldoldstable", "oldstable", "stable", "testing", "unstable"}
 
 
 @dataclass(frozen=True)
