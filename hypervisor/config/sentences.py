@@ -68,6 +68,18 @@ def validate(model: type[M], node: Node, path: Path = ()) -> tuple[M | None, lis
         return None, list(_problems(error, model, node, path))
 
 
+def partial(model: type[M], node: Node) -> M | None:
+    """`node` as a `model` without the keys that are wrong, if that is enough for one."""
+    try:
+        return model.model_validate_json(to_json(node.plain()), strict=True)
+    except ValidationError as error:
+        wrong = {step for details in error.errors() for step in details["loc"][:1]}
+    if not node.is_mapping or not wrong:
+        return None
+    kept = {key: child for key, child in node.value.items() if key not in wrong}
+    return validate(model, Node(kept, node.mark, node.key_mark))[0]
+
+
 def dotted(path: Iterable[str | int]) -> str:
     return ".".join(map(str, path))
 
