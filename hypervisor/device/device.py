@@ -169,6 +169,8 @@ class Device:
             bits = (value >> 8 * done) << 8 * skip & lane
             # Bytes the guest does not write keep their value; for write-1-to-clear, zero keeps.
             kept = slot.store[slot.index] & ~lane & ~slot.register.w1c
+            if bits & slot.register.tagged:
+                self._report_tagged(slot.register, bits)
             slot.write(kept | bits)
             done += part
 
@@ -202,13 +204,9 @@ class Device:
 
     def load(self, state: dict[str, Any]) -> None:
         """Take a saved state; refuse one of another shape with ValueError."""
+        self._check_shape(state)
         for name, values in state["registers"].items():
-            store = self.values.get(name)
-            if store is None or len(store) != len(values):
-                raise ValueError(
-                    f"{self.name}: the snapshot's register {name} is not of this model"
-                )
-            store[:] = values
+            self.values[name][:] = values
         for name, deadline in state["timers"].items():
             timer = self.timers[name]
             timer.cancel() if deadline is None else timer.arm(deadline)
@@ -217,3 +215,20 @@ class Device:
         self.register_bank = state["bank"]
         self.irq.set(state["irq"])
         self.restored()
+
+    def _check_shape(self, state: dict[str, Any]) -> None:
+        registers = state["registers"]
+        timers, own = set(state["timers"]), set(state["state"])
+        wrong = [f"register {name}" for name in registers.keys() ^ self.values.keys()]
+        wrong += [
+            f"register {name}"
+            for name, values in registers.items()
+            if name in self.values and len(values) != len(self.values[name])
+        ]
+        wrong += [f"timer {name}" for name in timers ^ self.timers.keys()]
+        wrong += [f"state {name}" for name in own ^ set(self.state)]
+        if wrong:
+            raise ValueError(
+                f"{self.name}: the snapshot is of another version of {self.type}: "
+                f"{min(wrong)} differs"
+            )
