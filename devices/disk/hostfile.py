@@ -38,8 +38,8 @@ class File(Protocol):
     zeroes. Every method raises OSError.
     """
 
-    size: int
-
+    @property
+    def size(self) -> int: ...
     def read(self, offset: int, length: int) -> bytes: ...
     def write(self, offset: int, data: bytes | memoryview) -> None: ...
     def sync(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from devices.disk import open_disk
+from devices.disk import OverlayMode, open_disk
 from hypervisor.device import BackendError
 
 
@@ -87,7 +87,7 @@ def test_temporary_state_carries_changes_but_no_zeroes(raw: Path, content: bytes
 
 
 @pytest.mark.parametrize("mode", ["none", "keep"])
-def test_disk_that_changed_since_the_snapshot_is_refused(raw: Path, mode: str) -> None:
+def test_disk_that_changed_since_the_snapshot_is_refused(raw: Path, mode: OverlayMode) -> None:
     disk = open_disk(raw, overlay=mode, read_only=False)
     state = disk.save()
     disk.load(state)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from devices.disk import open_disk
+from devices.disk import OverlayMode, open_disk
 from devices.disk.overlay import MAX_SIZE, block_size_for
 from devices.disk.overlay_file import open_temporary
 from hypervisor.device import BackendError, BlockBackend
@@ -26,7 +26,7 @@ counts = st.one_of(st.integers(1, 20), st.integers(1, SECTORS))
 
 
 class OverlayModel(RuleBasedStateMachine):
-    mode: ClassVar[str]
+    mode: ClassVar[OverlayMode]
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ TestTemporaryOverlay.settings = settings(limits, suppress_health_check=[HealthCh
 
 @pytest.mark.parametrize("mode", ["keep", "discard"])
 def test_overlay_over_qcow2_reads_through_and_takes_writes(
-    qcow2: Path, content: bytes, mode: str
+    qcow2: Path, content: bytes, mode: OverlayMode
 ) -> None:
     before = qcow2.read_bytes()
     disk = open_disk(qcow2, overlay=mode, read_only=False)
@@ -123,7 +123,8 @@ def test_overlay_over_qcow2_reads_through_and_takes_writes(
 
 
 def test_kept_changes_are_there_again_and_temporary_ones_are_not(raw: Path, content: bytes) -> None:
-    for mode in ("keep", "discard"):
+    modes: list[OverlayMode] = ["keep", "discard"]
+    for mode in modes:
         disk = open_disk(raw, overlay=mode, read_only=False)
         disk.write(512, mode.encode().ljust(512))
         disk.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from devices.disk import commit, open_disk
+from devices.disk import OverlayMode, commit, open_disk
 
 SLOTS = 64
 WRITER = """
@@ -28,7 +28,7 @@ while True:
 
 
 @pytest.mark.parametrize("overlay", ["keep", "none"])
-def test_acknowledged_records_survive_kill(tmp_path: Path, overlay: str) -> None:
+def test_acknowledged_records_survive_kill(tmp_path: Path, overlay: OverlayMode) -> None:
     path = tmp_path / "base.raw"
     path.write_bytes(bytes(SLOTS * 1536))
     acknowledged = 0

@@ -55,7 +55,7 @@ def test_whole_content_equals_what_was_converted(image: Path, content: bytes) ->
     disk.close()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 8196), st.integers(1, 700)), max_size=12))
 def test_any_sectors_equal_what_was_converted(
     image: Path, content: bytes, ranges: list[tuple[int, int]]

@@ -8,6 +8,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -111,7 +112,7 @@ def test_crafted_image_is_good_as_it_is(tmp_path: Path, qemu: Callable[..., None
     ],
 )
 def test_bad_header_is_refused_at_open(
-    tmp_path: Path, fields: dict[str, object], sentence: str
+    tmp_path: Path, fields: dict[str, Any], sentence: str
 ) -> None:
     path = craft(tmp_path / "disk", [DATA], **fields)
 
@@ -186,7 +187,7 @@ def pack_deflate(data: bytes) -> bytes:
 def test_decompression_stops_at_one_cluster(tmp_path: Path, kind: str) -> None:
     bomb = bytes(64 << 20)
     packed = pack_deflate(bomb) if kind == "zlib" else zstandard.compress(bomb, 1)
-    fields = {} if kind == "zlib" else {"incompatible": 8, "compression": 1}
+    fields: dict[str, Any] = {} if kind == "zlib" else {"incompatible": 8, "compression": 1}
     path = craft(tmp_path / "disk", [COMPRESSED | (255 << 54) | DATA], **fields)
     with path.open("r+b") as file:
         file.seek(DATA)
