@@ -1,7 +1,7 @@
 """User-mode networking: a `passt` child does the host's sockets, no privileges needed.
 
-What this relies on, and was seen with Debian 12's 0.0~git20230309 (the option names have stayed
-since; see passt(1)):
+What this relies on, and was seen with Debian 12's 0.0~git20230309 (2025's passt(1) has the same
+options with the same meaning):
 
 - `--fd N` is a connected stream socket of the parent's. passt ends when it closes, so no child
   outlives the machine, and no socket file must be reachable for the user passt changes to.
@@ -15,6 +15,7 @@ since; see passt(1)):
   namespace".
 - Forwarded ports are mapped by host port alone: one port on two addresses is refused. The manual
   has a TCP port forwarded for UDP too unless overridden: hence an explicit `-u none`.
+- A repeated ACK makes it send the whole window again, so frames to the guest are better not lost.
 - Frames of more than 65,535 bytes make newer versions hang up.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.net.frames import MAX_FRAME, Decoder, FrameQueue, encode, is_frame
@@ -18,6 +18,7 @@ def pieces(data, cuts):
     return [data[start:end] for start, end in itertools.pairwise(edges)]
 
 
+@settings(deadline=None)
 @given(FRAMES, st.lists(st.integers(0, 2000), max_size=20))
 def test_stream_cut_anywhere_gives_the_same_frames(frames, cuts):
     stream = b"".join(map(encode, frames))
@@ -29,6 +30,7 @@ def test_stream_cut_anywhere_gives_the_same_frames(frames, cuts):
     assert decoder.invalid == 0
 
 
+@settings(deadline=None)
 @given(
     FRAMES,
     st.one_of(st.integers(0, 13), st.integers(MAX_FRAME + 1, MAX_FRAME + 500)),
@@ -46,6 +48,7 @@ def test_frame_of_wrong_length_is_passed_over(before, length, after, cuts):
     assert decoder.invalid == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=3000), max_size=50))
 def test_any_bytes_give_frames_only_and_bounded_memory(chunks):
     decoder = Decoder()

@@ -25,7 +25,11 @@ def passt(**options):
 
 
 def alive(pid):
-    return Path(f"/proc/{pid}").exists()
+    """Whether a process runs; one that ended and waits for its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_lease_has_the_addresses_of_the_description(guest):

@@ -6,7 +6,7 @@ import os
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.net import Hubs, NetOptions, NoLink, PcapLink, open_net
@@ -52,6 +52,7 @@ def test_both_directions_are_recorded_in_virtual_time(bench, tmp_path):
     assert recorded.received == [FRAME[::-1]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1 << 60), st.binary(min_size=14, max_size=99))))
 def test_file_has_every_frame_with_its_time(tmp_path_factory, sent):
     path = tmp_path_factory.mktemp("pcap") / "x.pcap"
