@@ -104,8 +104,8 @@ class ClockOptions(Part):
         Literal["host"] | int, BeforeValidator(parse_epoch, json_schema_input_type=str)
     ] = Field(
         default=DEFAULT_EPOCH,
-        description="date and time when the machine starts, such as 2024-01-01T00:00:00Z (the "
-        "default), or host",
+        description="date and time when the machine starts, such as 2024-01-01T00:00:00Z, or host",
+        json_schema_extra={"default": "2024-01-01T00:00:00Z"},
     )
     timebase: Literal[10_000_000] = Field(
         default=10_000_000, description="rate of the architecture's time counter, Hz"

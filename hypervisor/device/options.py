@@ -34,8 +34,10 @@ def parse_duration(value: Any) -> Any:
 
 
 Address = Annotated[int, Field(ge=0, lt=1 << 56)]
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
-Duration = Annotated[int, BeforeValidator(parse_duration), Field(ge=0)]
+Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str), Field(ge=0)]
+Duration = Annotated[
+    int, BeforeValidator(parse_duration, json_schema_input_type=int | str), Field(ge=0)
+]
 
 
 class FileRef(str):
