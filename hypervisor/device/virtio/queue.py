@@ -137,12 +137,13 @@ class Queue:
         return not self._u16(self.driver) & _NO_INTERRUPT
 
     def want_notify(self, wanted: bool) -> None:
-        """Tell the driver whether to notify the device of further chains."""
+        """Tell the driver whether to notify the device of chains beyond those now available."""
         if self.ready and wanted != self.wants_notify:
             self.wants_notify = wanted
             if self.event_index:
                 # An index just passed is the last that the driver will come to again.
-                self._set_event(self.next if wanted else self.next - 1)
+                available = self._u16(self.driver + 2)
+                self._set_event(available if wanted else available - 1)
             else:
                 self.memory.write(self.device, bytes((0 if wanted else _NO_NOTIFY, 0)))
 
