@@ -17,7 +17,7 @@ import cbor2
 from hypervisor.boot.sbi import Sbi
 from hypervisor.boot.start import start
 from hypervisor.bus import Bus
-from hypervisor.config import Description, load_description
+from hypervisor.config import Description, check_catalogue, load_description
 from hypervisor.console import Console, NullChannel, Step
 from hypervisor.cpu import selftest
 from hypervisor.cpu.cells import NEVER, Reason
@@ -127,6 +127,7 @@ class Machine:
         for hart in self.cpu:
             hart.engine.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
             self.bus.connect(hart.engine)
+        self._panic = self.clock.timer("panic", self._end_panic)
         self.console.watch(PANIC, self._panicked)
         self.reset()
         self.build_seconds = time.perf_counter() - started
@@ -137,7 +138,7 @@ class Machine:
 
         Raises DescriptionError, BackendError, BootError or EngineError, each a sentence.
         """
-        return cls(load_description(os.fspath(path), overrides))
+        return cls(load_description(os.fspath(path), overrides, check_image=check_catalogue))
 
     def __enter__(self) -> Machine:
         return self
@@ -166,13 +167,12 @@ class Machine:
         for name, entry in self.description.devices.items():
             device = entry.model(name, entry.options, board)
             self.devices[name] = device
-            if entry.options.at is not None and device.address_size:
-                self.bus.add(device, entry.options.at, device.address_size)
+            if entry.options.at is not None and entry.size:
+                self.bus.add(device, entry.options.at, entry.size)
         for name, entry in self.description.devices.items():
-            if entry.options.irq is not None:
-                controller, _, number = entry.options.irq.partition(".")
-                sink = self.devices[controller].input(int(number))
-                self.devices[name].irq.connect(sink.set)
+            if entry.interrupt is not None:
+                controller = self.devices[entry.interrupt.controller]
+                self.devices[name].irq.connect(controller.input(entry.interrupt.number).set)
 
     def channel(self, spec: str | None) -> ByteChannel:
         """The host's end of a serial line: the console, or nowhere."""
@@ -200,6 +200,7 @@ class Machine:
         for device in self.devices.values():
             device.reset()
         self.sbi.reset()
+        self._panic.cancel()
         self._turn = 0
         self._slice_end = None
         start(self)
@@ -346,8 +347,7 @@ class Machine:
 
     def _panicked(self) -> None:
         # The panic's own text is still being printed: end a little later, when it is complete.
-        timer = self.clock.timer("panic", self._end_panic)
-        timer.arm(self.clock.now() + 50_000_000)
+        self._panic.arm(self.clock.now() + 50_000_000)
 
     def _end_panic(self) -> None:
         self._fail_at(self.cpu[self._turn], "the guest's kernel panicked")

@@ -1,0 +1,82 @@
+"""What happens at power-on: boot files into RAM, and the first hart sent to its first instruction.
+
+Kernels are entered in S-mode with our own SBI beneath (RISC-V boot protocol: a0 hart id, a1
+device tree). Firmware is entered in M-mode at the start of RAM on every hart; a2 then points at
+OpenSBI's `fw_dynamic_info`, which says where the next stage is.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from typing import TYPE_CHECKING
+
+from hypervisor.boot import fdt
+from hypervisor.boot.layout import Placement, place
+from hypervisor.boot.loadable import BootError, Loadable
+from hypervisor.boot.loader import load_file, read_file
+from hypervisor.boot.riscv64_tree import riscv64_tree
+
+if TYPE_CHECKING:
+    from hypervisor.machine import Machine
+
+_DYNAMIC_MAGIC = 0x4942534F  # "OSBI"
+_DYNAMIC_VERSION = 2
+_NEXT_SUPERVISOR = 1
+_DYNAMIC_SIZE = 0x1000
+
+
+def start(machine: Machine) -> None:
+    """Load everything and make the harts ready. Raises BootError or ImageError."""
+    boot = machine.description.boot
+    arch = machine.description.cpu.arch
+    programs = [
+        _program(machine, file, arch) for file in (boot.firmware, boot.kernel) if file is not None
+    ]
+    initrd = None
+    if boot.initrd is not None:
+        initrd = read_file(machine.resolve_file(boot.initrd), boot.initrd)
+    ram = (machine.memory.base, machine.memory.size - _DYNAMIC_SIZE)
+    placement = place(ram, programs, lambda span: device_tree(machine, span), initrd)
+    for piece in placement.pieces:
+        machine.memory.write(piece.address, piece.data)
+    for blob in boot.load:
+        data = read_file(machine.resolve_file(blob.file), blob.file)
+        if not machine.memory.contains(blob.at, len(data)):
+            raise BootError(f"{blob.file}: does not fit in RAM at {blob.at:#x}")
+        machine.memory.write(blob.at, data)
+    if machine.description.machine_mode:
+        _enter_firmware(machine, placement)
+    else:
+        machine.cpu[0].begin_supervisor(placement.entry, placement.tree)
+
+
+def device_tree(machine: Machine, initrd: tuple[int, int] | None = None) -> bytes:
+    """The blob the guest is given: generated, or the file the description names."""
+    file = machine.description.boot.dtb
+    if file is not None:
+        return read_file(machine.resolve_file(file), file)
+    return fdt.flatten(riscv64_tree(machine, initrd))
+
+
+def _enter_firmware(machine: Machine, placement: Placement) -> None:
+    boot = machine.description.boot
+    info = machine.memory.base + machine.memory.size - _DYNAMIC_SIZE
+    next_stage = placement.entries[1] if len(placement.entries) > 1 else 0
+    words = (_DYNAMIC_MAGIC, _DYNAMIC_VERSION, next_stage, _NEXT_SUPERVISOR, 0, 0)
+    machine.memory.write(info, struct.pack("<6Q", *words))
+    entry = boot.entry
+    if entry is None:
+        entry = placement.entry if placement.entries else machine.memory.base
+    for hart in machine.cpu:
+        hart.begin(entry, hart.index, placement.tree, info)
+
+
+def _program(machine: Machine, file: str, arch: str) -> Loadable:
+    return _read(machine.resolve_file(file), arch, file)
+
+
+@cache
+def _read(path: str, arch: str, name: str) -> Loadable:
+    """Kept, as a guest that reboots loads the same again."""
+    return load_file(path, arch, name=name)
