@@ -56,7 +56,7 @@ def read_file(path: str | os.PathLike[str], name: str | None = None) -> bytes:
     """A boot file's contents, such as an initial RAM disk's: a regular file of bounded size."""
     name = name or os.fspath(path)
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BootError(f"{name}: is not a regular file")
@@ -78,3 +78,8 @@ def _from_linux(image: LinuxImage, name: str, address: int | None) -> Loadable:
         image.image_size,
         image.text_offset,
     )
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A pipe without a writer must not hang the start."""
+    return os.open(path, flags | os.O_NONBLOCK)
