@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hypervisor.images import cache, cpio, documents, ext4
+from hypervisor.images import cache, cpio, ext4
 from hypervisor.images.catalogue import Catalogue
-from hypervisor.images.errors import DescriptionError, ImageError
+from hypervisor.images.errors import ImageError
 from hypervisor.images.modules import ModuleSet, dependency_file
 from hypervisor.images.packages import (
     PackageStore,
@@ -27,7 +27,7 @@ from hypervisor.images.packages import (
     path_matches,
 )
 from hypervisor.images.progress import Progress
-from hypervisor.images.recipe import FileContent, Recipe
+from hypervisor.images.recipe import FileContent, Recipe, load_recipe
 from hypervisor.images.tree import Node, Tree, directory
 
 _FORMAT = 1
@@ -103,7 +103,7 @@ class Builder:
             output = scratch / name
             if recipe.format == "ext4":
                 assert recipe.size
-                ext4.write(tree, output, recipe.size, recipe.label, key)
+                ext4.write(tree, output, recipe.size, recipe.label, key, recipe.partition)
             else:
                 output.write_bytes(initramfs(tree, recipe.compress))
             manifest = {"name": name, "size": output.stat().st_size}
@@ -221,11 +221,6 @@ class Builder:
         return self._checked(unpacked, path).read_bytes()
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe. Raises DescriptionError."""
-    return documents.check(Recipe, documents.load(path))
-
-
 def initramfs(tree: Tree, compress: str = "none") -> bytes:
     """The tree as a cpio archive that Linux unpacks at boot."""
     archive = cpio.write(
@@ -247,8 +242,7 @@ def _images(recipe: Recipe) -> list[str]:
 def _host_file(name: str, recipe_path: Path) -> Path:
     path = recipe_path.parent / name
     if not path.is_file():
-        place = documents.load(recipe_path).place(("files",))
-        raise DescriptionError([f"{place}: there is no file '{path}'"])
+        raise ImageError(f"{recipe_path}: there is no file '{path}' to put into the image")
     return path
 
 

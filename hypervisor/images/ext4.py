@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
 import uuid
@@ -18,6 +19,8 @@ from pathlib import Path
 from hypervisor.images.cache import FINISHED
 from hypervisor.images.errors import ImageError
 from hypervisor.images.tree import Node, Tree, directory
+
+PARTITION_START = 1 << 20
 
 _FEATURES = (
     "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,flex_bg,sparse_super,"
@@ -31,12 +34,15 @@ _CONFIGURATION = f"[defaults]\n {_SETTINGS}[fs_types]\n" + "".join(
 _NAMES = uuid.UUID("8a3c8e0e-6d0b-5f1c-9f4e-5b8c6f1d2a77")
 
 
-def write(tree: Tree, target: Path, size: int, label: str, identity: str) -> None:
-    """Make `target` an ext4 file system of `size` bytes that holds the tree.
+def write(
+    tree: Tree, target: Path, size: int, label: str, identity: str, partition: bool = False
+) -> None:
+    """Make `target` a disk of `size` bytes that holds the tree in an ext4 file system.
 
     `identity` is any text that tells this image from others: its UUID and hash seed follow from it.
-    Raises ImageError.
+    With `partition` the file system is inside the only partition of an MBR. Raises ImageError.
     """
+    start = PARTITION_START if partition else 0
     mke2fs, debugfs = program("mke2fs"), program("debugfs")
     volume = uuid.uuid5(_NAMES, identity)
     with tempfile.TemporaryDirectory(prefix=".stage-", dir=target.parent) as scratch:
@@ -47,16 +53,21 @@ def write(tree: Tree, target: Path, size: int, label: str, identity: str) -> Non
         _stage(tree, stage)
         with target.open("wb") as file:
             file.truncate(size)
+            if partition:
+                file.write(_partition_table(size, volume))
         options = ["-q", "-F", "-t", "ext4", "-m", "0", "-O", _FEATURES]
         options += ["-U", str(volume), "-d", str(stage)]
-        options += ["-E", f"hash_seed={volume},root_owner=0:0,lazy_itable_init=0,nodiscard"]
+        options += [
+            "-E",
+            f"hash_seed={volume},root_owner=0:0,lazy_itable_init=0,nodiscard,offset={start}",
+        ]
         options += ["-L", label] if label else []
-        output = _run([mke2fs, *options, str(target)], configuration)
+        output = _run([mke2fs, *options, str(target), f"{(size - start) >> 10}k"], configuration)
         if output is not None:
             raise ImageError(_failure(output, size))
         script = Path(scratch) / "script"
         script.write_text("\n".join(_corrections(tree)) + "\n", "utf-8", "surrogateescape")
-        output = _run([debugfs, "-w", "-f", str(script), str(target)], configuration)
+        output = _run([debugfs, "-w", "-f", str(script), f"{target}?offset={start}"], configuration)
         if output is not None:
             raise ImageError(f"debugfs could not finish the disk: {output}")
 
@@ -74,6 +85,14 @@ def program(name: str) -> str:
     if not found:
         raise ImageError(f"building an ext4 disk needs {name}: install the package e2fsprogs")
     return found
+
+
+def _partition_table(size: int, volume: uuid.UUID) -> bytes:
+    """A master boot record with one active Linux partition (type 0x83), addressed by sectors."""
+    sectors = (size - PARTITION_START) // 512
+    beyond = b"\xfe\xff\xff"  # "see the sector numbers": not addressed by cylinders
+    entry = struct.pack("<B3sB3sII", 0x80, beyond, 0x83, beyond, PARTITION_START // 512, sectors)
+    return bytes(440) + volume.bytes[:4] + bytes(2) + entry + bytes(48) + b"\x55\xaa"
 
 
 def _stage(tree: Tree, root: Path) -> None:

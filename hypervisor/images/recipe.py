@@ -1,13 +1,21 @@
-"""Build recipes: what goes into an initramfs or an ext4 disk, as YAML."""
+"""Build recipes: what goes into an initramfs or an ext4 disk, as YAML.
+
+A recipe with a `base` adds to it: its mappings and lists are joined to the base's, its other values
+replace them.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hypervisor.images.documents import Strict
+from hypervisor.images import documents
+from hypervisor.images.documents import Document, Strict
+from hypervisor.images.errors import DescriptionError
 from hypervisor.images.packages import Request
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -75,12 +83,14 @@ class Recipe(Strict):
     """One image to build. All files belong to root unless a package says otherwise."""
 
     description: str = ""
+    base: str | None = Field(None, description="a recipe to start from, relative to this one")
     format: Literal["initramfs", "ext4"]
     architecture: str = Field(description="Debian's name: riscv64, arm64, amd64")
     suites: tuple[str, ...] = Field((), description="tried in this order")
     compress: Literal["none", "gzip"] = Field("none", description="initramfs only")
     size: Size | None = Field(None, description="ext4 only: the disk's size, such as 64M")
     label: str = Field("", max_length=16, description="ext4 only: the file system's label")
+    partition: bool = Field(False, description="ext4 only: inside an MBR partition at 1 MiB")
     packages: tuple[str, ...] = Field((), description="packages with what they depend on")
     exclude: tuple[str, ...] = Field((), description="patterns of package files to leave out")
     kernel: str | None = Field(None, description="the catalogue's image that holds the modules")
@@ -106,6 +116,8 @@ class Recipe(Strict):
             raise ValueError("an ext4 disk needs at least 1M")
         if self.format == "initramfs" and self.size is not None:
             raise ValueError("'size' is for ext4 disks: an initramfs is as large as its files")
+        if self.format == "initramfs" and self.partition:
+            raise ValueError("'partition' is for ext4 disks")
         if self.modules and not self.kernel:
             raise ValueError("'modules' needs a 'kernel': the catalogue's image that holds them")
         if self._from_packages and not self.suites:
@@ -128,3 +140,47 @@ class Recipe(Strict):
         """The packages that single files are taken from."""
         names = tuple(sorted({file.package for file in self.files.values() if file.package}))
         return Request(self.architecture, self.suites, names) if names else None
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe and the one it is based on. Raises DescriptionError."""
+    return documents.check(Recipe, _joined(path, ()))
+
+
+def _joined(path: Path, above: tuple[Path, ...]) -> Document:
+    document = documents.load(path)
+    data = document.data
+    if not isinstance(data, dict) or not isinstance(data.get("base"), str):
+        return document
+    base_path = path.parent / data["base"]
+    if base_path.resolve() in (*above, path.resolve()):
+        place = document.place(("base",))
+        raise DescriptionError([f"{place}: the recipe '{base_path}' is based on itself"])
+    base = _joined(base_path, (*above, path.resolve()))
+    documents.check(Recipe, base)
+    return replace(document, data=_join(_placed(base.data, base_path.parent), data))
+
+
+def _join(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    joined = dict(base)
+    for key, value in more.items():
+        old = base.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            joined[key] = {**old, **value}
+        elif isinstance(old, list) and isinstance(value, list):
+            joined[key] = [*old, *value]
+        else:
+            joined[key] = value
+    return joined
+
+
+def _placed(data: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """The base with its host files found from where it is."""
+    files = {}
+    for target, content in data.get("files", {}).items():
+        if isinstance(content, str):
+            content = {"host": content}
+        if "host" in content:
+            content = {**content, "host": str(directory.absolute() / content["host"])}
+        files[target] = content
+    return {**data, "files": files} if files else data
