@@ -144,7 +144,8 @@ class Builder:
             if content.host is not None:
                 files[path] = cache.digest_of(_host_file(content.host, recipe_path))
             elif content.image is not None:
-                files[path] = cache.digest_of(self._image_file(content.image))
+                # Images lie at paths made of digests: no need to read them again.
+                files[path] = str(self._image_file(content.image).relative_to(self._directory))
         inputs = {
             "format": _FORMAT,
             "recipe": recipe.model_dump(mode="json"),

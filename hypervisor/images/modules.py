@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import zstandard
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
 
 from hypervisor.images.errors import ImageError, nearest
 
@@ -112,6 +110,10 @@ def _shipped_dependencies(lines: Iterable[str]) -> Iterable[tuple[str, tuple[str
 
 
 def _needs(path: str, data: bytes) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    # Imported here: who only looks up an image need not wait for it.
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.elffile import ELFFile
+
     try:
         section = ELFFile(io.BytesIO(data)).get_section_by_name(".modinfo")
         info = section.data() if section else b""
