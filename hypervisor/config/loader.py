@@ -19,6 +19,7 @@ from hypervisor.config.problem import DescriptionError, Problem, nearest
 from hypervisor.config.registry import DeviceTypeError, FindDevice, find_device
 from hypervisor.config.sentences import partial, validate
 from hypervisor.config.sources import read_description, read_text
+from hypervisor.config.yaml_loader import UNPRINTABLE
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -171,7 +172,7 @@ class _Loader:
             console=checks.find_console(devices, document.console),
             strict=document.strict,
             devices=devices,
-            source=json.dumps(root.plain()).encode(),
+            source=_readable(root.plain()),
             digest=hashlib.sha256(_canonical(self.root.plain())).hexdigest(),
         )
 
@@ -180,6 +181,12 @@ class _Loader:
         if found is None:
             raise DescriptionError(problems)
         return found
+
+
+def _readable(data: dict[str, Any]) -> bytes:
+    """JSON that is also YAML: no pairs of surrogates, and no bare control characters."""
+    text = json.dumps(data, ensure_ascii=False)
+    return UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
 
 
 def _canonical(data: dict[str, Any]) -> bytes:

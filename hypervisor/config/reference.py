@@ -151,7 +151,7 @@ def _default(name: str, field: FieldInfo, schema: dict[str, Any]) -> str:
     if field.is_required() or (name == "type" and field.default == ""):
         return "required"
     value = schema.get("default", field.get_default(call_default_factory=True))
-    if isinstance(value, BaseModel) or value in (None, "", (), [], {}):
+    if value in (None, "", (), []) or isinstance(value, dict):
         return ""
     if isinstance(value, bool):
         return f"`{value}`".lower()

@@ -5,6 +5,7 @@ Only null, true/false, integers and floats are special; `off`, `yes`, `12:30` an
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -17,7 +18,7 @@ _INT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*")
 _OCTAL = re.compile(r"0o[0-7]+(?:_[0-7]+)*")
 _HEX = re.compile(r"0x[0-9a-fA-F]+(?:_[0-9a-fA-F]+)*")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_SPECIAL = re.compile(r"([-+]?)\.(?:(inf|Inf|INF)|(nan|NaN|NAN))")
+_SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _LONGEST_NUMBER = 80
 
 
@@ -68,9 +69,8 @@ def _number(text: str) -> Any:
             if len(text) > _LONGEST_NUMBER:
                 raise ScalarError(f"a number of {len(text)} digits is too large")
             return int(text, base)
-    if _FLOAT.fullmatch(text):
-        return float(text)
-    special = _SPECIAL.fullmatch(text)
-    if special:
-        return float(f"{special[1]}{'inf' if special[2] else 'nan'}")
-    return text
+    number = float(text) if _FLOAT.fullmatch(text) else None
+    if number in (math.inf, -math.inf) or _SPECIAL.fullmatch(text):
+        # Nothing in a machine is infinite, and JSON could not carry it.
+        raise ScalarError(f"'{text}' is not a finite number")
+    return text if number is None else number

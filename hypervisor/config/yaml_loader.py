@@ -24,10 +24,10 @@ MAX_VALUES = 20_000
 
 # The C parser is a hundred times faster, but not every build of PyYAML has it.
 _Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# Section 5.1, "Character set".
-_UNPRINTABLE = re.compile(
+UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
+"""What may not stand in YAML text (section 5.1, "Character set")."""
 
 
 def parse_yaml(data: bytes | str, file: str, override: bool = False) -> Node:
@@ -76,7 +76,7 @@ class _Composer:
                 self._fail(_place(before, self._mark), f"byte {bad:#04x} is not UTF-8 text")
         else:
             text = data
-        unprintable = _UNPRINTABLE.search(text)
+        unprintable = UNPRINTABLE.search(text)
         if unprintable:
             self._fail(
                 _place(text[: unprintable.start()], self._mark),
