@@ -97,14 +97,15 @@ class BenchChannel:
 
     def __init__(self) -> None:
         self.output = b""
-        self._input = b""
+        self.waiting = b""
+        """Typed, and not yet taken by the device."""
         self._callback: Callable[[], None] = lambda: None
 
     def write(self, data: bytes) -> None:
         self.output += data
 
     def read(self, limit: int) -> bytes:
-        taken, self._input = self._input[:limit], self._input[limit:]
+        taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
         return taken
 
     def on_readable(self, callback: Callable[[], None]) -> None:
@@ -112,7 +113,7 @@ class BenchChannel:
 
     def type(self, data: bytes) -> None:
         """Send to the device, as a terminal would."""
-        self._input += data
+        self.waiting += data
         self._callback()
 
 

@@ -287,7 +287,7 @@ def test_file_larger_than_the_flash_is_refused(bench: Bench, tmp_path: Path) -> 
 
 
 def test_missing_file_is_refused(bench: Bench, tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="cannot open .*none: No such file"):
+    with pytest.raises(BackendError, match=r"cannot open .*none: No such file"):
         bench.build(CfiFlash, file=str(tmp_path / "none"))
 
 
