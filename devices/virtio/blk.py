@@ -266,33 +266,19 @@ class VirtioBlk(VirtioDevice):
         self._settle()
         state = super().save()
         state["busy_until"] = self._busy_until
-        state["requests"] = [
-            {
-                "head": request.chain.head,
-                "writable": [list(segment) for segment in request.chain.writable],
-                "at": request.at,
-                "size": request.size,
-                "outcome": list(request.outcome),
-            }
-            for request in self._in_flight.values()
-        ]
+        state["requests"] = [request.save() for request in self._in_flight.values()]
         state["backend"] = dict(self.backend.save())
         return state
 
     def load(self, state: dict[str, Any]) -> None:
         self._forget()
         self.backend.load(state["backend"])
-        self._busy_until = state["busy_until"]
+        self._busy_until = int(state["busy_until"])
         self._restored = state["requests"]
         super().load(state)
 
     def restored(self) -> None:
-        for saved in self._restored:
-            segments = [(address, size) for address, size in saved["writable"]]
-            if not segments or not all(self.memory.contains(*segment) for segment in segments):
-                raise ValueError(f"{self.name}: the snapshot has a request outside RAM")
-            chain = Chain(self.queues[0], saved["head"], [], segments)
-            request = Request(chain, saved["at"], saved["size"], bytes)
-            request.restore(Outcome(*saved["outcome"]))
-            self._start(request)
+        restored = [Request.load(self.queues[0], state) for state in self._restored]
         self._restored = []
+        for request in restored:
+            self._start(request)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from hypervisor.device.virtio import Chain
+from hypervisor.device.virtio import Chain, Queue
 
 SECTOR = 512
 IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES = 0, 1, 4, 8, 11, 13
@@ -53,10 +53,30 @@ class Request:
                 self.outcome = Outcome(IOERR, error=str(error) or type(error).__name__)
         return self.outcome
 
-    def restore(self, outcome: Outcome) -> None:
-        """Take the outcome that a snapshot carries."""
-        self._work = None
-        self.outcome = outcome
+    def save(self) -> dict[str, Any]:
+        """What a snapshot carries of a request that ran."""
+        return {
+            "head": self.chain.head,
+            "writable": [list(segment) for segment in self.chain.writable],
+            "at": self.at,
+            "size": self.size,
+            "outcome": list(self.outcome),
+        }
+
+    @classmethod
+    def load(cls, queue: Queue, state: dict[str, Any]) -> Request:
+        """The saved request, with its outcome; ValueError where a snapshot can not be right."""
+        segments = [(int(address), int(size)) for address, size in state["writable"]]
+        status, data, error = state["outcome"]
+        if not segments or not all(queue.memory.contains(*segment) for segment in segments):
+            raise ValueError("the snapshot has a disk request outside RAM")
+        if status not in (OK, IOERR) or not 0 <= state["head"] < 1 << 16 or state["size"] < 0:
+            raise ValueError("the snapshot has a disk request that can not be")
+        chain = Chain(queue, state["head"], [], segments)
+        request = cls(chain, int(state["at"]), state["size"], bytes)
+        request._work = None
+        request.outcome = Outcome(status, bytes(data), str(error))
+        return request
 
 
 class BadRequestError(Exception):

@@ -217,7 +217,3 @@ class VirtioConsole(VirtioDevice):
             port.open = is_open
             port.pending = pending
         super().load(state)
-
-    def restored(self) -> None:
-        for number in range(len(self.ports)):
-            self._deliver(number)

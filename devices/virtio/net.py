@@ -21,7 +21,7 @@ F_MRG_RXBUF = 1 << 15
 F_STATUS = 1 << 16
 
 MIN_FRAME, MAX_FRAME = 14, 65_550
-MAX_WAITING = 256
+MAX_WAITING = 4096
 """Frames that wait for buffers of the guest; what comes then is dropped, as on a real wire."""
 
 _RX, _TX = 0, 1
@@ -75,12 +75,8 @@ class VirtioNet(VirtioDevice):
         if options.pcap is not None:
             options = options.model_copy(update={"pcap": board.path(options.pcap)})
         self.backend = open_net(options, self.clock.now)
+        self.live = self.backend.live
         self.backend.open(board.post, self._received)
-
-    @property
-    def live(self) -> bool:
-        """Whether frames may come from outside at any time."""
-        return self.backend.live
 
     def reset(self) -> None:
         super().reset()

@@ -235,3 +235,16 @@ def test_state_with_other_ports_is_refused(device):
 def test_ports_with_the_same_name_are_refused():
     with pytest.raises(ValidationError, match="two ports have the name 'a'"):
         VirtioConsole.Options(ports=[{"name": "a"}, {"name": "a"}])
+
+
+def test_restored_console_takes_no_buffer_before_the_driver_notifies(driver, device, bench):
+    tell(driver, 0, console.PORT_OPEN, 1)
+    bench.channels["tty"].type(b"held")
+    driver.queues[0].offer((), 16)
+
+    device.load(device.save())
+    early = driver.queues[0].used()
+    driver.notify(0)
+
+    assert early == []
+    assert driver.queues[0].used() == [(0, 4)]
