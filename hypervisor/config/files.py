@@ -86,13 +86,14 @@ def file_problem(
 ) -> Problem | None:
     """What is wrong with the file named at `path`, whose value is `node`."""
     name = dotted(path)
-    if reference.startswith(IMAGE):
+    of_host = not reference.startswith(IMAGE)
+    if not of_host:
         said = _image_sentence(reference, check_image)
     else:
         output = getattr(type(reference), "output", False)
         file = locate(node, reference)
         said = _output_sentence(file) if output else _input_sentence(file)
-    return Problem(node.mark, f"{name}: {said}") if said else None
+    return Problem(node.mark, f"{name}: {said}", of_host) if said else None
 
 
 def _image_sentence(reference: str, check_image: CheckImage | None) -> str | None:

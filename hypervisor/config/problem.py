@@ -31,6 +31,8 @@ class Problem:
 
     where: Mark
     sentence: str
+    host: bool = False
+    """True where the description may well be right, but a file it names cannot be read."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.sentence}"
@@ -44,6 +46,11 @@ class DescriptionError(Exception):
         unique = dict.fromkeys(problems)
         self.problems = sorted(unique, key=lambda problem: problem.where.order)
         super().__init__("\n".join(map(str, self.problems)))
+
+    @property
+    def host_only(self) -> bool:
+        """Whether all that is missing are files."""
+        return all(problem.host for problem in self.problems)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:

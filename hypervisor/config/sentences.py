@@ -130,11 +130,14 @@ def expectation(details: Any) -> str:
         return f"text that matches {context['pattern']}"
     if kind not in _EXPECTED:
         return "another kind of value"
-    readable = {
-        name: f"{value:#x}" if isinstance(value, int) and value >= _LARGE else value
-        for name, value in context.items()
-    }
+    readable = {name: _bound(value) for name, value in context.items()}
     return _EXPECTED[kind].format(**readable)
+
+
+def _bound(value: Any) -> Any:
+    """Round binary numbers, such as limits of addresses, read better in hexadecimal."""
+    round_ = isinstance(value, int) and value >= _LARGE and value & (value - 1) == 0
+    return f"{value:#x}" if round_ else value
 
 
 def shown(node: Node) -> str:

@@ -22,7 +22,9 @@ def read_description(path: str, overrides: Sequence[str] = ()) -> Node:
     """
     found = find_file(path, "")
     if found is None:
-        raise DescriptionError([Problem(Mark(path), f"no such file{_nearest_file(path)}")])
+        raise DescriptionError(
+            [Problem(Mark(path), f"no such file{_nearest_file(path)}", host=True)]
+        )
     return read_text(_read(found, Mark(path)), found, overrides)
 
 
@@ -101,7 +103,7 @@ def _base(base: Node, above: tuple[str, ...]) -> Node:
     if found is None:
         wanted = os.path.normpath(os.path.join(base.directory(), base.value))
         said = f"base: no file '{wanted}'{_nearest_file(wanted)}"
-        raise DescriptionError([Problem(base.mark, said)])
+        raise DescriptionError([Problem(base.mark, said, host=True)])
     if os.path.realpath(found) in above:
         raise DescriptionError([Problem(base.mark, f"base: '{found}' inherits from itself")])
     if len(above) >= MAX_BASES:
@@ -116,7 +118,9 @@ def _read(path: str, mark: Mark) -> bytes:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DescriptionError([Problem(mark, f"cannot read {path}: {reason}")]) from None
+        raise DescriptionError(
+            [Problem(mark, f"cannot read {path}: {reason}", host=True)]
+        ) from None
 
 
 def _scalars_in_the_way(document: Node, layer: Node) -> list[Problem]:

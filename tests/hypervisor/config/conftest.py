@@ -83,6 +83,17 @@ def description(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def edited() -> Callable[[str, str], str]:
+    """The description's text with one piece of it replaced."""
+
+    def run(old: str, new: str) -> str:
+        assert old in DESCRIPTION
+        return DESCRIPTION.replace(old, new)
+
+    return run
+
+
+@pytest.fixture
 def load(description: Path) -> Callable[..., Any]:
     """Loads the description, changed by `overrides` or replaced by `text`."""
 
