@@ -78,7 +78,7 @@ class Builder:
             known[role] = [package.sha256 for package in packages]
         if any(self._cached_image(name) is None for name in _images(recipe)):
             return None
-        return self._finished(recipe, recipe_path, known)
+        return self._finished(recipe, known)
 
     def build(self, recipe_path: Path, refresh: bool = False) -> Path:
         """The built file, made now unless it is in the cache. Raises ImageError."""
@@ -92,11 +92,11 @@ class Builder:
             packages[role] = self._store.get(wanted.request, wanted.patterns, refresh_this)
             resolved = self._store.resolution(wanted.request) or []
             known[role] = [package.sha256 for package in resolved]
-        if done := self._finished(recipe, recipe_path, known):
+        if done := self._finished(recipe, known):
             return done
         self._progress(f"building {recipe_path.stem}", None)
-        tree = self._tree(recipe, recipe_path, packages)
-        key = self._key(recipe, recipe_path, known)
+        tree = self._tree(recipe, packages)
+        key = self._key(recipe, known)
         target = self._directory / "built" / key
         name = recipe_path.stem + _SUFFIX[recipe.format]
         with cache.new_directory(target) as scratch:
@@ -123,13 +123,11 @@ class Builder:
             entry = self._catalogue.located(recipe.kernel).entry
             if not entry.modules:
                 raise ImageError(f"the image '{recipe.kernel}' names no packages with modules")
-            wanted["modules"] = _Wanted(entry.request, entry.modules)
+            wanted["modules"] = _Wanted(entry.request, tuple(entry.modules))
         return wanted
 
-    def _finished(
-        self, recipe: Recipe, recipe_path: Path, known: dict[str, list[str]]
-    ) -> Path | None:
-        directory = self._directory / "built" / self._key(recipe, recipe_path, known)
+    def _finished(self, recipe: Recipe, known: dict[str, list[str]]) -> Path | None:
+        directory = self._directory / "built" / self._key(recipe, known)
         manifest = cache.read_json(directory / "manifest.json")
         if not isinstance(manifest, dict):
             return None
@@ -138,24 +136,26 @@ class Builder:
             return None
         return output
 
-    def _key(self, recipe: Recipe, recipe_path: Path, known: dict[str, list[str]]) -> str:
+    def _key(self, recipe: Recipe, known: dict[str, list[str]]) -> str:
         files = {}
         for path, content in recipe.files.items():
+            files[path] = content.model_dump(mode="json")
             if content.host is not None:
-                files[path] = cache.digest_of(_host_file(content.host, recipe_path))
+                files[path]["host"] = cache.digest_of(Path(content.host))
             elif content.image is not None:
                 # Images lie at paths made of digests: no need to read them again.
-                files[path] = str(self._image_file(content.image).relative_to(self._directory))
+                place = self._image_file(content.image).relative_to(self._directory)
+                files[path]["image"] = str(place)
         inputs = {
             "format": _FORMAT,
-            "recipe": recipe.model_dump(mode="json"),
+            "recipe": recipe.model_dump(mode="json", exclude={"files", "description", "base"}),
             "packages": known,
             "files": files,
             "program": ext4.version() if recipe.format == "ext4" else "",
         }
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
-    def _tree(self, recipe: Recipe, recipe_path: Path, packages: dict[str, list[Unpacked]]) -> Tree:
+    def _tree(self, recipe: Recipe, packages: dict[str, list[Unpacked]]) -> Tree:
         tree = Tree()
         for path, target in recipe.links.items():
             tree.add(path, Node("link", 0o777, target=target))
@@ -166,7 +166,7 @@ class Builder:
         if "modules" in packages:
             _add_modules(tree, recipe, packages["modules"], self._read)
         for path, content in recipe.files.items():
-            tree.add(path, self._file(content, recipe_path, packages.get("files", [])))
+            tree.add(path, self._file(content, packages.get("files", [])))
         for path, text in recipe.scripts.items():
             tree.add(path, Node("file", 0o755, data=text.encode()))
         for path, node in recipe.nodes.items():
@@ -185,12 +185,12 @@ class Builder:
         node = Node(entry.kind, entry.mode, entry.uid, entry.gid, target=entry.target)  # type: ignore[arg-type]
         return replace(node, device=entry.device)
 
-    def _file(self, content: FileContent, recipe_path: Path, sources: list[Unpacked]) -> Node:
+    def _file(self, content: FileContent, sources: list[Unpacked]) -> Node:
         mode = 0o644 if content.mode is None else content.mode
         if content.text is not None:
             return Node("file", mode, data=content.text.encode())
         if content.host is not None:
-            return Node("file", mode, data=_host_file(content.host, recipe_path))
+            return Node("file", mode, data=Path(content.host))
         if content.image is not None:
             return Node("file", mode, data=self._image_file(content.image))
         assert content.package
@@ -238,13 +238,6 @@ def initramfs(tree: Tree, compress: str = "none") -> bytes:
 
 def _images(recipe: Recipe) -> list[str]:
     return [content.image for content in recipe.files.values() if content.image is not None]
-
-
-def _host_file(name: str, recipe_path: Path) -> Path:
-    path = recipe_path.parent / name
-    if not path.is_file():
-        raise ImageError(f"{recipe_path}: there is no file '{path}' to put into the image")
-    return path
 
 
 def _add_modules(

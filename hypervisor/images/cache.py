@@ -114,6 +114,13 @@ def locked(directory: Path, progress: Progress) -> Iterator[None]:
         except BlockingIOError:
             progress("waiting for another process that is using the image cache", None)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _sweep(directory)
         yield
     finally:
         os.close(descriptor)
+
+
+def _sweep(directory: Path) -> None:
+    """Remove what a process that was killed left half made; who holds the lock is alone."""
+    for half in directory.glob("*/.*-*"):
+        shutil.rmtree(half, ignore_errors=True)

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from hypervisor.images import documents
 from hypervisor.images.documents import Strict
@@ -22,6 +22,15 @@ from hypervisor.images.errors import DescriptionError, ImageError, nearest
 from hypervisor.images.packages import Request
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*\Z")
+
+
+def _name(value: Any) -> Any:
+    if not (isinstance(value, str) and _NAME.match(value)):
+        raise ValueError(f"{value!r} is no name here (letters, digits and . _ + - after the first)")
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_name)]
 
 
 class FileSource(Strict):
@@ -49,21 +58,13 @@ class ImageEntry(Strict):
     description: str = ""
     kind: Literal["kernel", "firmware", "initramfs", "disk"] = "kernel"
     architecture: str = Field(description="Debian's name: riscv64, arm64, amd64")
-    suites: tuple[str, ...] = Field((), description="tried in this order")
+    suites: list[str] = Field([], description="tried in this order")
     package: str | None = Field(
         None, description="package name, or a pattern such as linux-*-arm64"
     )
     via: str | None = Field(None, description="metapackage whose dependencies patterns match")
-    modules: tuple[str, ...] = Field((), description="packages with the kernel's modules")
-    files: dict[str, FileSource]
-
-    @field_validator("files")
-    @classmethod
-    def _file_names(cls, files: dict[str, FileSource]) -> dict[str, FileSource]:
-        for name in files:
-            if not _NAME.match(name):
-                raise ValueError(f"'{name}' is no name for a file (letters, digits and ._+-)")
-        return files
+    modules: list[str] = Field([], description="packages with the kernel's modules")
+    files: dict[Name, FileSource]
 
     @model_validator(mode="after")
     def _packages_named(self) -> ImageEntry:
@@ -87,11 +88,11 @@ class ImageEntry(Strict):
         named = [file.package for file in self.files.values() if file.package]
         wanted = [*([self.package] if self.package else []), *named, *self.modules]
         packages = tuple(dict.fromkeys(wanted))
-        return Request(self.architecture, self.suites, packages, self.via)
+        return Request(self.architecture, tuple(self.suites), packages, self.via)
 
 
 class _CatalogueFile(Strict):
-    images: dict[str, ImageEntry]
+    images: dict[Name, ImageEntry]
 
 
 class Reference(NamedTuple):
@@ -138,15 +139,12 @@ class Catalogue:
         errors: list[str] = []
         for path in paths:
             try:
-                document = documents.load(path)
-                file = documents.check(_CatalogueFile, document)
+                node = documents.load(path)
+                file = documents.check(_CatalogueFile, node)
             except DescriptionError as error:
                 errors += error.errors
                 continue
             for name, entry in file.images.items():
-                if not _NAME.match(name):
-                    place = document.place(("images", name))
-                    errors.append(f"{place}: '{name}' is no name for an image")
                 entries[name] = Located(entry, path)
         if errors:
             raise DescriptionError(errors)

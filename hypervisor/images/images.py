@@ -128,7 +128,7 @@ class Images:
             entry.description,
             entry.kind,
             entry.architecture,
-            entry.suites,
+            tuple(entry.suites),
             located.origin,
             files,
         )

@@ -1,21 +1,21 @@
 """Build recipes: what goes into an initramfs or an ext4 disk, as YAML.
 
-A recipe with a `base` adds to it: its mappings and lists are joined to the base's, its other values
-replace them.
+A recipe with a `base` adds to it: its mappings are joined to the base's, its other values replace
+them.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from hypervisor.config.node import Node, merge
+from hypervisor.config.problem import Problem
 from hypervisor.images import documents
-from hypervisor.images.documents import Document, Strict
-from hypervisor.images.errors import DescriptionError
+from hypervisor.images.documents import Strict
 from hypervisor.images.packages import Request
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -86,15 +86,15 @@ class Recipe(Strict):
     base: str | None = Field(None, description="a recipe to start from, relative to this one")
     format: Literal["initramfs", "ext4"]
     architecture: str = Field(description="Debian's name: riscv64, arm64, amd64")
-    suites: tuple[str, ...] = Field((), description="tried in this order")
+    suites: list[str] = Field([], description="tried in this order")
     compress: Literal["none", "gzip"] = Field("none", description="initramfs only")
     size: Size | None = Field(None, description="ext4 only: the disk's size, such as 64M")
     label: str = Field("", max_length=16, description="ext4 only: the file system's label")
     partition: bool = Field(False, description="ext4 only: inside an MBR partition at 1 MiB")
-    packages: tuple[str, ...] = Field((), description="packages with what they depend on")
-    exclude: tuple[str, ...] = Field((), description="patterns of package files to leave out")
+    packages: list[str] = Field([], description="packages with what they depend on")
+    exclude: list[str] = Field([], description="patterns of package files to leave out")
     kernel: str | None = Field(None, description="the catalogue's image that holds the modules")
-    modules: tuple[str, ...] = Field((), description="kernel modules, in the order to load them")
+    modules: list[str] = Field([], description="kernel modules, in the order to load them")
     directories: dict[GuestPath, Permissions | None] = {}
     files: dict[GuestPath, FileContent] = {}
     scripts: dict[GuestPath, str] = Field({}, description="executable files, as text")
@@ -133,54 +133,53 @@ class Recipe(Strict):
         """The packages to unpack whole, with their dependencies."""
         if not self.packages:
             return None
-        return Request(self.architecture, self.suites, self.packages, dependencies=True)
+        return Request(
+            self.architecture, tuple(self.suites), tuple(self.packages), dependencies=True
+        )
 
     @property
     def file_request(self) -> Request | None:
         """The packages that single files are taken from."""
         names = tuple(sorted({file.package for file in self.files.values() if file.package}))
-        return Request(self.architecture, self.suites, names) if names else None
+        return Request(self.architecture, tuple(self.suites), names) if names else None
 
 
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe and the one it is based on. Raises DescriptionError."""
-    return documents.check(Recipe, _joined(path, ()))
+    node = _joined(path, ())
+    recipe = documents.check(Recipe, node)
+    files = {name: content.host for name, content in recipe.files.items() if content.host}
+    missing = [
+        Problem(node.get("files", name).mark, f"files.{name}: there is no file '{host}'")  # type: ignore[union-attr]
+        for name, host in files.items()
+        if not Path(host).is_file()
+    ]
+    if missing:
+        raise documents.wrong(missing)
+    return recipe
 
 
-def _joined(path: Path, above: tuple[Path, ...]) -> Document:
-    document = documents.load(path)
-    data = document.data
-    if not isinstance(data, dict) or not isinstance(data.get("base"), str):
-        return document
-    base_path = path.parent / data["base"]
-    if base_path.resolve() in (*above, path.resolve()):
-        place = document.place(("base",))
-        raise DescriptionError([f"{place}: the recipe '{base_path}' is based on itself"])
-    base = _joined(base_path, (*above, path.resolve()))
-    documents.check(Recipe, base)
-    return replace(document, data=_join(_placed(base.data, base_path.parent), data))
+def _joined(path: Path, above: tuple[Path, ...]) -> Node:
+    node = documents.load(path)
+    files = node.get("files")
+    for content in files.value.values() if files and files.is_mapping else ():
+        _place(content, path.parent.absolute())
+    base = node.get("base")
+    if base is None or not isinstance(base.value, str):
+        return node
+    base_path = path.parent / base.value
+    chain = (*above, path.resolve())
+    if base_path.resolve() in chain:
+        said = f"base: the recipe '{base_path}' is based on itself"
+        raise documents.wrong([Problem(base.mark, said)])
+    if not base_path.is_file():
+        said = f"base: there is no recipe '{base_path}'"
+        raise documents.wrong([Problem(base.mark, said)])
+    return merge(_joined(base_path, chain), node)
 
 
-def _join(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    joined = dict(base)
-    for key, value in more.items():
-        old = base.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            joined[key] = {**old, **value}
-        elif isinstance(old, list) and isinstance(value, list):
-            joined[key] = [*old, *value]
-        else:
-            joined[key] = value
-    return joined
-
-
-def _placed(data: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """The base with its host files found from where it is."""
-    files = {}
-    for target, content in data.get("files", {}).items():
-        if isinstance(content, str):
-            content = {"host": content}
-        if "host" in content:
-            content = {**content, "host": str(directory.absolute() / content["host"])}
-        files[target] = content
-    return {**data, "files": files} if files else data
+def _place(content: Node, directory: Path) -> None:
+    """Make a host file's name absolute: it is relative to the recipe that says it."""
+    host = content.get("host") if content.is_mapping else content
+    if host is not None and isinstance(host.value, str):
+        host.value = str(directory / host.value)
