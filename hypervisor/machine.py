@@ -167,6 +167,8 @@ class Machine:
         for name, entry in self.description.devices.items():
             device = entry.model(name, entry.options, board)
             self.devices[name] = device
+            if device.live:
+                self.live.add(name)
             if entry.options.at is not None and entry.size:
                 self.bus.add(device, entry.options.at, entry.size)
         for name, entry in self.description.devices.items():

@@ -28,6 +28,9 @@ class Device:
     override `size_for`."""
     interrupt_inputs: ClassVar[int] = 0
     """Number of inputs, if other devices' `irq` may name this one."""
+    live: bool = False
+    """True where the host may bring input at any time (a network): idle time then passes at the
+    wall's rate."""
     state: ClassVar[tuple[str, ...]] = ()
     """Attributes besides the registers that a snapshot carries (plain data)."""
 
