@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -55,6 +54,8 @@ class DescriptionError(Exception):
 
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name that `name` most likely meant."""
+    import difflib  # here, because a right description never needs it
+
     names = list(valid)
     found = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if found:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor.config import load_description
 from hypervisor.config.registry import DeviceTypeError, device_types, find_device
 from hypervisor.device import Device
 
@@ -63,6 +64,17 @@ def test_class_in_a_file_beside_the_description_is_found(tmp_path: Path) -> None
     (tmp_path / "blinker.py").write_text(BLINKER)
     model = find_device("./blinker.py:Blinker", str(tmp_path))
     assert model.Options(type="x", at=4096).model_dump()["rate"] == 1
+
+
+def test_description_names_a_class_in_a_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "blinker.py").write_text(BLINKER)
+    (tmp_path / "m.yaml").write_text(
+        "machine: m\ncpu: {arch: riscv64}\nmemory: {ram: {at: 0x8000_0000, size: 1M}}\n"
+        "boot: {entry: 0x8000_0000}\n"
+        "devices: {led: {type: './blinker.py:Blinker', at: 0x1000_0000, rate: 5}}\n"
+    )
+    found = load_description(str(tmp_path / "m.yaml")).devices["led"]
+    assert (found.model.__name__, found.options.rate) == ("Blinker", 5)
 
 
 def test_changed_file_is_read_again(tmp_path: Path) -> None:
