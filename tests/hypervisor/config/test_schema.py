@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,3 +89,8 @@ def test_installed_devices_are_all_documented() -> None:
     page = reference()
     assert installed_devices()
     assert all(f"### {name}\n" in page for name in installed_devices())
+
+
+def test_reference_page_is_current() -> None:
+    page = Path(__file__).parents[3] / "docs" / "description.md"
+    assert page.read_text() == reference(), "write it anew: python -m hypervisor.config.reference"
