@@ -352,6 +352,8 @@ class Hart:
         mip = state["registers"]["mip"]
         for name, value in state["registers"].items():
             self.registers[name] = value
+        # Once more, as writing fflags and frm has marked the floating-point state dirty.
+        self.registers["mstatus"] = state["registers"]["mstatus"]
         self._pc.value = state["pc"]
         self.cell.previous_end = state["previous_end"]
         self.cell.flush_fence_i = state["flush_fence_i"]
