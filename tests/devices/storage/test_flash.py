@@ -210,6 +210,15 @@ def test_wide_write_is_two_bank_writes(flash: CfiFlash) -> None:
     assert flash.read(0x804, 4) == both(0x1234)
 
 
+def test_write_across_the_end_is_ignored(flash: CfiFlash) -> None:
+    end = 2 << 20
+    command(flash, PROGRAM, at=end - 4)
+
+    flash.write(end - 2, 4, 0)
+
+    assert flash.sectors == {}
+
+
 def test_changes_are_discarded_by_default(flash: CfiFlash, image: Path) -> None:
     before = image.read_bytes()
 
