@@ -1,10 +1,10 @@
 """A pytest fixture for guest tests, active wherever the hypervisor is installed.
 
-    def test_guest_has_two_disks(boot_machine):
-        m = boot_machine("my-board.yaml", "cpu.harts=2")
-        m.console.expect("# ")
-        m.console.send("ls /sys/block\\n")
-        assert "vdb" in m.console.expect("# ")
+def test_guest_has_two_disks(boot_machine):
+    m = boot_machine("my-board.yaml", "cpu.harts=2")
+    m.console.expect("# ")
+    m.console.send("ls /sys/block\\n")
+    assert "vdb" in m.console.expect("# ")
 """
 
 from __future__ import annotations

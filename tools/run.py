@@ -2,90 +2,189 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
+import click
+
+from hypervisor.config import Description, check_catalogue, load_description
+from hypervisor.config.description import IMAGE
+from hypervisor.config.files import file_references
 from hypervisor.console import Step
-from hypervisor.machine import Machine, Outcome
-from tools import terminal
+from tools.console_end import Spec, SpecError, attach
+from tools.ending import Ending
+from tools.errors import BUG, HostError, exit_code
+
+if TYPE_CHECKING:
+    from hypervisor.machine import Machine, Outcome
 
 
-def run(
-    path: str,
-    overrides: Sequence[str],
-    console: str,
-    steps: list[Step],
-    timeout: float | None,
-    stats: Path | None,
-    snapshot: Path | None = None,
-) -> int:
-    """Run the machine described at `path`; the exit code. Raises what Machine.load raises."""
-    begun = time.perf_counter()
-    with Machine.load(path, overrides) as machine:
-        machine.on_message = _say
-        for message in machine.messages:
-            _say(message)
-        if snapshot is not None:
-            machine.restore(snapshot)
-        end = terminal.attach(machine, console, scripted=bool(steps))
-        _stop_on_signals(machine)
-        machine.console.script(steps)
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for."""
+
+    machine: str
+    overrides: tuple[str, ...] = ()
+    console: str = "stdio"
+    script: tuple[tuple[str, bytes], ...] | list[tuple[str, bytes]] = ()
+    """("until" or "send", text), in order."""
+    timeout: float | None = None
+    stats: Path | None = None
+    restore: Path | None = None
+    snapshot: Path | None = None
+
+
+def run(request: Request) -> int:
+    """Run the machine; the exit code. Raises what Machine.load does, HostError, Interrupted."""
+    try:
+        console = Spec.parse(request.console)
+    except SpecError as error:
+        raise click.BadParameter(str(error), param_hint="'--console'") from None
+    with ExitStack() as stack:
+        stats = _Stats(request.stats)
+        stack.callback(stats.close)
+        ending = stack.enter_context(Ending())
         try:
-            outcome = machine.run(timeout=timeout)
-        finally:
-            end.close()
+            return _run(request, console, stats, ending)
+        except Exception as error:
+            code = exit_code(error)
+            stats.write({"exit": code or BUG, "outcome": "error", "sentence": str(error)})
+            raise
+
+
+def _run(request: Request, console: Spec, stats: _Stats, ending: Ending) -> int:
+    from hypervisor.machine import Machine
+
+    begun = time.perf_counter()
+    if request.snapshot is not None:
+        _check_output(request.snapshot)
+    description = load_description(request.machine, request.overrides, check_image=check_catalogue)
+    fetch_images(description)
+    with Machine(description) as machine:
+        machine.on_message = say
+        for message in machine.messages:
+            say(message)
+        if request.restore is not None:
+            machine.restore(request.restore)
+        outcome = _run_attached(machine, request, console, ending)
         wall = time.perf_counter() - begun
+        code = outcome.code
+        if outcome.kind == "stopped" and ending.signal is not None:
+            code = 128 + ending.signal
         if outcome.kind != "power-off":
-            _say(outcome.sentence)
+            say(outcome.sentence)
         if outcome.report:
-            print(outcome.report, file=sys.stderr)
-        if stats is not None:
-            _write_stats(machine, outcome, wall, stats)
-        return outcome.code
+            click.echo(outcome.report, err=True)
+        stats.write(_figures(machine, outcome, code, wall), machine)
+        if request.snapshot is not None:
+            _snapshot(machine, outcome, request.snapshot)
+        return code
 
 
-def parse_text(text: str) -> bytes:
-    r"""A TEXT argument: `\n`, `\r`, `\t`, `\\` and `\xNN` stand for their bytes."""
-    return text.encode("utf-8").decode("unicode_escape").encode("latin-1", "ignore")
+def _run_attached(machine: Machine, request: Request, console: Spec, ending: Ending) -> Outcome:
+    """Run with the console attached, which is let go of however the run ends."""
+    steps = [Step("until" if kind == "until" else "send", text) for kind, text in request.script]
+    # A script that ends in --until leaves nothing to type, and one that does not leaves the guest
+    # to who is at the terminal.
+    typed = not steps or (steps[-1].action == "send" and os.isatty(0))
+    with ExitStack() as stack:
+        ending.watch(machine)
+        stack.callback(ending.watch, None)
+        end = attach(machine, console, ending, typed=typed)
+        stack.callback(end.close)
+        machine.console.script(steps)
+        if request.timeout is not None:
+            ending.deadline = time.monotonic() + request.timeout
+        return machine.run(timeout=request.timeout)
 
 
-def _say(message: str) -> None:
-    newline = "\r\n" if sys.stdin is not None and sys.stdin.isatty() else "\n"
-    sys.stderr.write(f"hypervisor: {message}{newline}")
-    sys.stderr.flush()
+def fetch_images(description: Description) -> None:
+    """Have every image of the description in the cache, with progress shown. Raises ImageError."""
+    parts = [description.boot, *(entry.options for entry in description.devices.values())]
+    wanted = {str(file) for part in parts for _, file in file_references(part)}
+    images = sorted(file for file in wanted if file.startswith(IMAGE))
+    if images:
+        from hypervisor.images import Images
+        from tools.progress import progress
+
+        with progress() as report:
+            catalogue = Images(progress=report)
+            for reference in images:
+                catalogue.path(reference)
 
 
-def _stop_on_signals(machine: Machine) -> None:
-    """SIGINT and SIGTERM end the run at a safe point. Python runs signal handlers on the main
-    thread only, which may be deep in guest code, so a thread waits for them instead."""
-    signals = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-
-    def wait() -> None:
-        signal.sigwait(signals)
-        machine.stop()
-
-    threading.Thread(target=wait, daemon=True, name="signals").start()
+def say(message: str) -> None:
+    """A message for the user, on standard error, which may be a raw terminal or gone."""
+    raw = sys.stderr is not None and sys.stderr.isatty()
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(f"hypervisor: {message}\r" if raw else f"hypervisor: {message}", err=True)
 
 
-def _write_stats(machine: Machine, outcome: Outcome, wall: float, path: Path) -> None:
+def _check_output(path: Path) -> None:
+    directory = path.parent
+    if path.is_dir() or not os.access(directory, os.W_OK | os.X_OK) or not directory.is_dir():
+        reason = "it is a directory" if path.is_dir() else f"{directory} cannot be written to"
+        raise HostError(f"the snapshot {path} cannot be written: {reason}")
+
+
+def _snapshot(machine: Machine, outcome: Outcome, path: Path) -> None:
+    if outcome.kind in ("power-off", "failed"):
+        say(f"no snapshot was written to {path}: the guest's run is over")
+        return
+    from tools.progress import progress
+
+    with progress() as report:
+        report(f"writing the snapshot {path}", None)
+        machine.snapshot(path)
+
+
+class _Stats:
+    """The file for --stats: opened before the run, so that what cannot be written fails early."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+        if path is not None:
+            try:
+                self._file = path.open("w", encoding="utf-8")
+            except OSError as error:
+                raise HostError(f"{path} cannot be written: {error.strerror}") from None
+
+    def write(self, figures: dict[str, Any], machine: Machine | None = None) -> None:
+        """Write once; later figures are of what went wrong afterwards, and lose."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        if machine is not None:
+            figures["state_sha256"] = machine.state_sha256()
+        try:
+            with file:
+                file.write(json.dumps(figures, indent=2) + "\n")
+        except OSError as error:
+            raise HostError(f"{self._path} cannot be written: {error.strerror}") from None
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _figures(machine: Machine, outcome: Outcome, code: int, wall: float) -> dict[str, Any]:
     first = machine.first_instruction_at
-    figures: dict[str, Any] = {
-        "exit": outcome.code,
+    return {
+        "exit": code,
         "outcome": outcome.kind,
+        "sentence": outcome.sentence,
         "wall_s": round(wall, 4),
         "startup_s": None if first is None else round(first - process_start(), 3),
         **machine.stats(),
-        "state_sha256": machine.state_sha256(),
     }
-    path.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def process_start() -> float:

@@ -1,166 +1,148 @@
-"""Far ends of the console: the terminal, a file, a TCP port, or nothing."""
+"""Standard input and output as the machine's console. On a terminal it is raw, and Ctrl-A is the
+one key that the guest does not get."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import sys
+import select
+import stat
 import termios
 import threading
 import tty
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from hypervisor.device import BackendError
-from hypervisor.machine import Machine
+from tools.ending import Ending
 
-ESCAPE = b"\x01"
+if TYPE_CHECKING:
+    from hypervisor.machine import Machine
+
+ESCAPE = 0x01
 HELP = b"\r\nCtrl-A x: leave   Ctrl-A Ctrl-A: send Ctrl-A   Ctrl-A h: this help\r\n"
-_SEND_BUFFER = 1 << 20
+_INPUT, _OUTPUT = 0, 1
+_LIVE = "stdin"
+_CHUNK = 4096
+"""A pipe that poll calls writable takes as much without blocking."""
+_FILE_LIMIT = 1 << 20
 
 
-class ConsoleEnd(Protocol):
-    def close(self) -> None: ...
+class Escapes:
+    """Takes Ctrl-A and the key after it out of what is typed."""
 
+    def __init__(self, ending: Ending) -> None:
+        self._ending = ending
+        self._escaped = False
 
-def attach(machine: Machine, spec: str, *, scripted: bool) -> ConsoleEnd:
-    """Connect the machine's console to `spec`: stdio, none, file:PATH or tcp:HOST:PORT.
-
-    scripted: input comes from a script, so standard input is read only if it is a terminal.
-    """
-    kind, _, rest = spec.partition(":")
-    if kind == "stdio" and not rest:
-        return Stdio(machine, scripted)
-    if kind == "none" and not rest:
-        return Nowhere()
-    if kind == "file" and rest:
-        return File(machine, rest)
-    if kind == "tcp" and rest:
-        host, _, port = rest.rpartition(":")
-        if host and port.isdigit() and int(port) < 65536:
-            return Tcp(machine, host, int(port))
-    raise BackendError(f"'{spec}' is no console; say stdio, none, file:PATH or tcp:HOST:PORT")
-
-
-class Nowhere:
-    def close(self) -> None:
-        """Nothing was opened."""
-
-
-class File:
-    """Output to a file, as it comes."""
-
-    def __init__(self, machine: Machine, path: str) -> None:
-        try:
-            self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by close()
-        except OSError as error:
-            raise BackendError(
-                f"the console file {path} cannot be written: {error.strerror}"
-            ) from None
-        machine.console.sinks.append(self._file.write)
-
-    def close(self) -> None:
-        self._file.close()
+    def filter(self, typed: bytes) -> bytes:
+        """What of `typed` is for the guest."""
+        out = bytearray()
+        for key in typed:
+            if not self._escaped:
+                self._escaped = key == ESCAPE
+                if not self._escaped:
+                    out.append(key)
+                continue
+            self._escaped = False
+            if key == ESCAPE:
+                out.append(key)
+            elif key in b"xX":
+                self._ending.stop()
+            elif key in b"hH?":
+                with contextlib.suppress(OSError):
+                    os.write(_OUTPUT, HELP)
+        return bytes(out)
 
 
 class Stdio:
-    """The terminal this program runs in: raw, with Ctrl-A as escape."""
+    """The console on standard input and output.
 
-    def __init__(self, machine: Machine, scripted: bool) -> None:
+    typed: what comes on standard input goes to the guest. What is there from the start (a file)
+    is typed at once and makes no run differ from another.
+    """
+
+    def __init__(self, machine: Machine, ending: Ending, *, typed: bool) -> None:
         self._machine = machine
-        self._saved: list[object] | None = None
-        self._escaped = False
+        self._ending = ending
+        self._saved: list[Any] | None = None
+        self._thread: threading.Thread | None = None
+        self._escapes = Escapes(ending)
+        self._broken = False
+        self._writable = select.poll()
+        self._writable.register(_OUTPUT, select.POLLOUT)
         machine.console.sinks.append(self._write)
-        terminal = sys.stdin is not None and sys.stdin.isatty()
-        if terminal:
-            self._saved = termios.tcgetattr(0)
-            tty.setraw(0)
-        if terminal or not scripted:
-            machine.live.add("stdin")
-            threading.Thread(target=self._read, daemon=True, name="stdin").start()
+        if typed:
+            self._open_input()
+
+    def close(self) -> None:
+        if self._thread is not None:
+            os.close(self._wake)
+            self._thread.join()
+            self._thread = None
+        if self._saved is not None:
+            # Not waiting for the output to drain: a terminal may have stopped taking it.
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(_INPUT, termios.TCSANOW, self._saved)
+            self._saved = None
+
+    # -- the guest's output, on the machine's thread ----------------------------------------------
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
-        with contextlib.suppress(BrokenPipeError):
-            while view:
-                view = view[os.write(1, view) :]
-
-    def _read(self) -> None:
-        machine = self._machine
-        while True:
+        while view and not self._broken:
+            # A reader may be slow for as long as the run may last, and no longer.
+            if not self._writable.poll(100):
+                self._broken = self._ending.due
+                continue
             try:
-                data = os.read(0, 4096)
+                view = view[os.write(_OUTPUT, view[:_CHUNK]) :]
+            except OSError as error:
+                self._broken = True
+                if not isinstance(error, BrokenPipeError):
+                    self._machine.log(f"standard output ends here: {error.strerror}")
+
+    # -- what is typed, on a thread of its own ----------------------------------------------------
+
+    def _open_input(self) -> None:
+        if os.isatty(_INPUT):
+            self._saved = termios.tcgetattr(_INPUT)
+            tty.setraw(_INPUT, termios.TCSANOW)
+        elif (there := _from_the_start()) is not None:
+            self._machine.console.send(there)
+            return
+        stop, self._wake = os.pipe2(os.O_CLOEXEC)
+        self._machine.live.add(_LIVE)
+        self._thread = threading.Thread(
+            target=self._read, args=(stop,), daemon=True, name="console input"
+        )
+        self._thread.start()
+
+    def _read(self, stop: int) -> None:
+        machine = self._machine
+        waiting = select.poll()
+        waiting.register(_INPUT, select.POLLIN)
+        waiting.register(stop, select.POLLIN)
+        while stop not in (ready := dict(waiting.poll())):
+            try:
+                data = os.read(_INPUT, _CHUNK) if _INPUT in ready else b""
             except OSError:
                 data = b""
             if not data:
-                machine.inbox.post(lambda: machine.live.discard("stdin"))
-                return
-            typed = self._unescape(data) if self._saved is not None else data
+                machine.inbox.post(lambda: machine.live.discard(_LIVE))
+                break
+            typed = self._escapes.filter(data) if self._saved is not None else data
             if typed:
-                machine.inbox.post(lambda typed=typed: machine.console.send(typed))
-
-    def _unescape(self, data: bytes) -> bytes:
-        out = bytearray()
-        for byte in data:
-            key = bytes([byte])
-            if self._escaped:
-                self._escaped = False
-                if key in b"xX":
-                    self._machine.stop()
-                elif key in b"hH?":
-                    os.write(1, HELP)
-                elif key == ESCAPE:
-                    out += key
-            elif key == ESCAPE:
-                self._escaped = True
-            else:
-                out += key
-        return bytes(out)
-
-    def close(self) -> None:
-        if self._saved is not None:
-            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)
+                machine.inbox.post(partial(machine.console.send, typed))
+        os.close(stop)
 
 
-class Tcp:
-    """A listening port; one client at a time sees the output and types."""
-
-    def __init__(self, machine: Machine, host: str, port: int) -> None:
-        self._machine = machine
-        self._client: socket.socket | None = None
-        try:
-            self._server = socket.create_server((host, port))
-        except OSError as error:
-            raise BackendError(
-                f"the console cannot listen on {host}:{port}: {error.strerror}"
-            ) from None
-        self.port: int = self._server.getsockname()[1]
-        machine.console.sinks.append(self._write)
-        machine.live.add("tcp-console")
-        threading.Thread(target=self._serve, daemon=True, name="tcp-console").start()
-
-    def _write(self, data: bytes) -> None:
-        client = self._client
-        if client is not None:
-            with contextlib.suppress(OSError):  # a slow or gone client loses output, not the guest
-                client.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-
-    def _serve(self) -> None:
-        machine = self._machine
-        while True:
-            try:
-                client, _ = self._server.accept()
-            except OSError:
-                return
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-            self._client = client
-            with contextlib.suppress(OSError), client:
-                while data := client.recv(4096):
-                    machine.inbox.post(lambda data=data: machine.console.send(data))
-            self._client = None
-
-    def close(self) -> None:
-        self._server.close()
-        if self._client is not None:
-            with contextlib.suppress(OSError):
-                self._client.shutdown(socket.SHUT_RDWR)
+def _from_the_start() -> bytes | None:
+    """All of standard input where it is a file or /dev/null; None where it comes in time."""
+    status = os.fstat(_INPUT)
+    null = os.stat(os.devnull).st_rdev
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == null:
+        return b""
+    if stat.S_ISREG(status.st_mode):
+        with open(_INPUT, "rb", closefd=False) as file:
+            return file.read(_FILE_LIMIT)
+    return None

@@ -66,6 +66,18 @@ def reference(devices: Mapping[str, type[Device]] | None = None) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def key_rows(
+    model: type[BaseModel], names: list[str] | None = None
+) -> Iterator[tuple[str, str, str, str]]:
+    """Key, value, default and meaning of a model's keys (those in `names`), code in backticks."""
+    schema = model.model_json_schema()
+    for name, field in model.model_fields.items():
+        if names is None or name in names:
+            value = _value(schema["properties"][name], field)
+            default = _default(name, field, schema["properties"][name])
+            yield f"`{name}`", value, default, _meaning(field)
+
+
 def _section(title: str, model: type[BaseModel]) -> list[str]:
     return [title, "", (model.__doc__ or "").strip(), "", *_table(model), ""]
 
@@ -87,13 +99,8 @@ def _device(name: str, model: type[Device]) -> list[str]:
 
 def _table(model: type[BaseModel], names: list[str] | None = None) -> list[str]:
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
-    schema = model.model_json_schema()
-    for name, field in model.model_fields.items():
-        if names is None or name in names:
-            value = _value(schema["properties"][name], field)
-            default = _default(name, field, schema["properties"][name])
-            cells = (f"`{name}`", value, default, _meaning(field))
-            rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    for cells in key_rows(model, names):
+        rows.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return rows
 
 
