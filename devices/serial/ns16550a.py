@@ -249,10 +249,11 @@ class Ns16550a(Device):
 
     @LSR.on_read
     def _read_lsr(self) -> int:
-        value = self.LSR | (1 if self.received else 0)
-        self.LSR &= ~_LSR_ERRORS
-        self._update()
-        return value
+        value = self.LSR
+        if value & _LSR_ERRORS:
+            self.LSR = value & ~_LSR_ERRORS
+            self._update()
+        return value | (1 if self.received else 0)
 
     @MSR.on_read
     def _read_msr(self) -> int:
