@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -106,30 +107,19 @@ class Machine:
         self.power = Power(self.kick)
         self.host = HostThreads(self.clock)
         self.console = MachineConsole(self)
-        self.memory = Memory(description.memory.ram.at, description.memory.ram.size)
-        self.memory.on_write.append(self.clock.cell)
         self.live: set[str] = set()
         """Names of what may bring input from outside at any time; idle time then paces."""
         self.resets = 0
         self.first_instruction_at: float | None = None
+        self.bus = Bus(self.clock.cell, self.log, description.strict)
+        self.devices: dict[str, Device] = {}
         self._failure: Outcome | None = None
         self._turn = 0
         self._slice_end: int | None = None
-        layout = selftest.verify()
-        self.cpu = [
-            Hart(index, self.clock.cell, layout.exception_index)
-            for index in range(description.cpu.harts)
-        ]
-        self.bus = Bus(self.clock.cell, self.log, description.strict)
-        self.devices: dict[str, Device] = {}
-        self._build_devices()
-        self.sbi = Sbi(self.cpu, self.clock, self.memory, self.console, self.power, self.log)
-        for hart in self.cpu:
-            hart.engine.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
-            self.bus.connect(hart.engine)
-        self._panic = self.clock.timer("panic", self._end_panic)
-        self.console.watch(PANIC, self._panicked)
-        self.reset()
+        # What was built before a failure is let go of.
+        with ExitStack() as held:
+            self._build(description, held)
+            self._held = held.pop_all()
         self.build_seconds = time.perf_counter() - started
 
     @classmethod
@@ -153,19 +143,36 @@ class Machine:
 
     def close(self) -> None:
         """Let go of everything the host lent."""
-        for device in self.devices.values():
-            device.close()
-        self.host.close()
-        for hart in self.cpu:
-            hart.close()
-        self.memory.close()
+        self._held.close()
 
     # -- building -------------------------------------------------------------------------
 
-    def _build_devices(self) -> None:
+    def _build(self, description: Description, held: ExitStack) -> None:
+        """Everything that the host lends; `held` closes it, the last first."""
+        self.memory = Memory(description.memory.ram.at, description.memory.ram.size)
+        held.callback(self.memory.close)
+        self.memory.on_write.append(self.clock.cell)
+        layout = selftest.verify()
+        self.cpu: list[Hart] = []
+        for index in range(description.cpu.harts):
+            hart = Hart(index, self.clock.cell, layout.exception_index)
+            held.callback(hart.close)
+            self.cpu.append(hart)
+        held.callback(self.host.close)
+        self._build_devices(held)
+        self.sbi = Sbi(self.cpu, self.clock, self.memory, self.console, self.power, self.log)
+        for hart in self.cpu:
+            hart.engine.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
+            self.bus.connect(hart.engine)
+        self._panic = self.clock.timer("panic", self._end_panic)
+        self.console.watch(PANIC, self._panicked)
+        self.reset()
+
+    def _build_devices(self, held: ExitStack) -> None:
         board: Board = MachineBoard(self)
         for name, entry in self.description.devices.items():
             device = entry.model(name, entry.options, board)
+            held.callback(device.close)
             self.devices[name] = device
             if device.live:
                 self.live.add(name)

@@ -8,6 +8,7 @@ import mmap
 import os
 
 from hypervisor.cpu.cells import ClockCell
+from hypervisor.device.backends import BackendError
 from hypervisor.device.board import MemoryAccessError
 
 PAGE = 4096
@@ -20,8 +21,14 @@ class Memory:
         self.base = base
         self.size = size
         self.fd = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, size)
-        self.map = mmap.mmap(self.fd, size)
+        try:
+            os.ftruncate(self.fd, size)
+            self.map = mmap.mmap(self.fd, size)
+        except OSError as error:
+            os.close(self.fd)
+            raise BackendError(
+                f"the host cannot give {size >> 20} MiB of RAM: {error.strerror}"
+            ) from None
         self._view = memoryview(self.map)
         self._anchor = ctypes.c_char.from_buffer(self.map)
         self.host_address = ctypes.addressof(self._anchor)
