@@ -69,9 +69,9 @@ class Apt:
     def update(self) -> None:
         """Fetch the suite's index. Raises SuiteUnreachable."""
         errors = self._acquire(["apt-get", "update"], f"index of {self.suite}")
-        lists = self._directory / "lists"
-        if errors is not None or not any("_Packages" in file.name for file in lists.iterdir()):
-            raise SuiteUnreachable(f"suite {self.suite}: {_reason(errors or '')}")
+        if errors is not None or not self.updated:
+            reason = "its index is empty" if errors is None else _reason(errors)
+            raise SuiteUnreachable(f"suite {self.suite}: {reason}")
 
     @property
     def updated(self) -> bool:

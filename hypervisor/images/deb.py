@@ -73,6 +73,8 @@ class _Slice(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         data = self._file.read(min(len(buffer), self._left))
+        if self._left and not data:
+            raise EOFError("it is cut short")
         self._left -= len(data)
         buffer[: len(data)] = data
         return len(data)

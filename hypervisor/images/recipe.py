@@ -112,8 +112,8 @@ class Recipe(Strict):
     def _consistent(self) -> Recipe:
         if self.format == "ext4" and self.size is None:
             raise ValueError("an ext4 disk needs a 'size', such as 64M")
-        if self.format == "ext4" and self.size is not None and self.size < 1 << 20:
-            raise ValueError("an ext4 disk needs at least 1M")
+        if self.format == "ext4" and self.size is not None and self.size < 16 << 20:
+            raise ValueError("an ext4 disk needs at least 16M, for its journal among others")
         if self.format == "initramfs" and self.size is not None:
             raise ValueError("'size' is for ext4 disks: an initramfs is as large as its files")
         if self.format == "initramfs" and self.partition:
