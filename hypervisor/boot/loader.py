@@ -69,6 +69,8 @@ def read_file(path: str | os.PathLike[str], name: str | None = None) -> bytes:
 
 
 def _from_linux(image: LinuxImage, name: str, address: int | None) -> Loadable:
+    from hypervisor.boot.kallsyms import LINK_ADDRESS, KernelSymbols
+
     return Loadable(
         name,
         "linux",
@@ -77,6 +79,7 @@ def _from_linux(image: LinuxImage, name: str, address: int | None) -> Loadable:
         image.arch,
         image.image_size,
         image.text_offset,
+        KernelSymbols(image.data, LINK_ADDRESS[image.arch]),
     )
 
 
