@@ -162,7 +162,7 @@ class Machine:
         self._build_devices(held)
         self.sbi = Sbi(self.cpu, self.clock, self.memory, self.console, self.power, self.log)
         for hart in self.cpu:
-            hart.engine.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
+            hart.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
             self.bus.connect(hart.engine)
         self._panic = self.clock.timer("panic", self._end_panic)
         self.console.watch(PANIC, self._panicked)
@@ -319,7 +319,9 @@ class Machine:
         if reason == Reason.FIRMWARE_CALL:
             self.sbi.call(hart)
         elif reason == Reason.DOUBLE_FAULT:
-            cause = CAUSES.get(hart.trap_cause, f"cause {hart.trap_cause}")
+            registers = hart.registers
+            number = registers["mcause" if registers["priv"] == 3 else "scause"]
+            cause = CAUSES.get(number, f"cause {number:#x}")
             self._fail_at(hart, f"hart {hart.index} took a trap with no handler: {cause}")
 
     def _idle(self, watchdog: _Watchdog) -> None:

@@ -29,7 +29,7 @@ def describe_hart(hart: Hart) -> str:
     lines += _table([(name, registers[name]) for name in INTEGER_NAMES])
     lines += _table([(name, registers[name]) for name in _SYSTEM])
     cause = registers["mcause"] if mode == "M" else registers["scause"]
-    if cause in CAUSES:
+    if cause in CAUSES and hart.cell.traps[cause]:
         lines.append(f"last trap: {CAUSES[cause]}")
     lines += disassemble(hart)
     return "\n".join(lines)
