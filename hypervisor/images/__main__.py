@@ -6,12 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from hypervisor.images.errors import ImageError
+from hypervisor.images.errors import DescriptionError, ImageError
 from hypervisor.images.images import Images
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """List, pull, build or show images; returns the exit code (3: the host cannot do it)."""
+    """List, pull, build or show images; returns the exit code (2: wrong YAML, 3: cannot do it)."""
     parser = argparse.ArgumentParser(prog="python -m hypervisor.images")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="names of all images")
@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             for file in images.show(given.image).files:
                 print(f"{file.reference}\t{file.path or 'not in the cache'}")
+    except DescriptionError as error:
+        print(error, file=sys.stderr)
+        return 2
     except ImageError as error:
         print(error, file=sys.stderr)
         return 3

@@ -231,7 +231,10 @@ def _reason(messages: str) -> str:
     """What apt's messages come down to, in words that say what to do."""
     known = [
         (r"Hash Sum mismatch|File has unexpected size|Mirror sync", _OUT_OF_STEP),
-        (r"NO_PUBKEY|EXPKEYSIG|couldn't be verified|is not signed", _UNTRUSTED),
+        (
+            r"NO_PUBKEY|EXPKEYSIG|[Mm]issing key|be verified|verification failed|is not signed",
+            _UNTRUSTED,
+        ),
         (r"does not have a Release file|404 +Not Found", "the archive does not hold it (404)"),
         (r"resolv|[Cc]ould not connect|[Cc]onnection|[Tt]imed? ?out|unreachable", _UNREACHABLE),
     ]

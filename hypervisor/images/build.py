@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hypervisor.images import cache, cpio, ext4
 from hypervisor.images.catalogue import Catalogue
-from hypervisor.images.errors import ImageError
+from hypervisor.images.errors import DamagedPackage, ImageError
 from hypervisor.images.modules import ModuleSet, dependency_file
 from hypervisor.images.packages import (
     PackageStore,
@@ -85,6 +85,13 @@ class Builder:
         recipe = load_recipe(recipe_path)
         if not refresh and (done := self.cached(recipe_path)):
             return done
+        try:
+            return self._build(recipe, recipe_path.stem, refresh)
+        except DamagedPackage as damage:
+            self._progress(str(damage), None)
+            return self._build(recipe, recipe_path.stem, refresh=False)
+
+    def _build(self, recipe: Recipe, name: str, refresh: bool) -> Path:
         packages: dict[str, list[Unpacked]] = {}
         known: dict[str, list[str]] = {}
         for role, wanted in self._requests(recipe).items():
@@ -94,11 +101,11 @@ class Builder:
             known[role] = [package.sha256 for package in resolved]
         if done := self._finished(recipe, known):
             return done
-        self._progress(f"building {recipe_path.stem}", None)
+        self._progress(f"building {name}", None)
         tree = self._tree(recipe, packages)
         key = self._key(recipe, known)
         target = self._directory / "built" / key
-        name = recipe_path.stem + _SUFFIX[recipe.format]
+        name += _SUFFIX[recipe.format]
         with cache.new_directory(target) as scratch:
             output = scratch / name
             if recipe.format == "ext4":
@@ -212,10 +219,8 @@ class Builder:
         """A package's file, once its content is known to be whole."""
         if not unpacked.intact(path):
             self._store.forget(unpacked.package)
-            raise ImageError(
-                f"the cached package {unpacked.package.name} was damaged and has been dropped: "
-                "try again to fetch it anew"
-            )
+            name = unpacked.package.name
+            raise DamagedPackage(f"the cached package {name} was damaged: fetching it again")
         return unpacked.file(path)
 
     def _read(self, unpacked: Unpacked, path: str) -> bytes:

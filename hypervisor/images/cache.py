@@ -28,7 +28,12 @@ FINISHED = 1_000_000_000
 def default_directory() -> Path:
     """`$XDG_CACHE_HOME/hypervisor`, or `~/.cache/hypervisor`."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "hypervisor"
+    if base.startswith("/"):
+        return Path(base) / "hypervisor"
+    try:
+        return Path.home() / ".cache" / "hypervisor"
+    except RuntimeError:
+        raise ImageError("there is no home directory for images: set XDG_CACHE_HOME") from None
 
 
 def digest_of(path: Path) -> str:
@@ -102,7 +107,10 @@ def discard(directory: Path) -> None:
 
 @contextmanager
 def locked(directory: Path, progress: Progress) -> Iterator[None]:
-    """Hold the cache's lock: one process changes the cache at a time, and the others wait."""
+    """Hold the cache's lock: one process changes the cache at a time, and the others wait.
+
+    What the host refuses in there (a full disk, a directory of someone else's) is an ImageError.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -116,6 +124,9 @@ def locked(directory: Path, progress: Progress) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         _sweep(directory)
         yield
+    except OSError as error:
+        place = error.filename or directory
+        raise ImageError(f"cannot write to the image cache: {place}: {error.strerror}") from None
     finally:
         os.close(descriptor)
 

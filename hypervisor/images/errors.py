@@ -18,6 +18,10 @@ class PackageNotFound(ImageError):
     """The archive answers, but none of the suites holds the package."""
 
 
+class DamagedPackage(ImageError):
+    """A cached package was no longer what it had been, and has been dropped."""
+
+
 class DescriptionError(ImageError):
     """A catalogue or a recipe is wrong. `errors` holds one sentence per mistake."""
 

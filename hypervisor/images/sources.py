@@ -124,9 +124,12 @@ def _no(value: str) -> bool:
 
 def _is_main(entry: Entry) -> bool:
     """A release by its plain name (not `-security`, `-updates`), with the component `main`."""
+    plain = {suite for suite in entry.suites if "-" not in suite and "/" not in suite}
+    known = not _RELEASES.isdisjoint(plain) or "debian-archive" in (entry.source.signed_by or "")
     return (
         "main" in entry.components
-        and not _RELEASES.isdisjoint(entry.suites)
+        and bool(plain)
+        and known
         and not entry.source.uri.startswith("cdrom:")
         and "security" not in entry.source.uri.rstrip("/").rpartition("/")[2]
     )
