@@ -147,7 +147,7 @@ class Sbi:
             return INVALID_PARAM, 0
         for target in targets:
             if function == 0:
-                target.flush_translations()
+                target.synchronize_code()
             else:
                 target.flush_tlb()
         return SUCCESS, 0

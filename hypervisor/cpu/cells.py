@@ -58,6 +58,13 @@ class HartCell(ctypes.Structure):
         ("traps", c_uint64 * TRAP_CAUSES),
         ("fence_i", c_uint64),
         ("flushes", c_uint64),
+        ("ram_host", c_uint64),  # where RAM lies in the host
+        ("ram_size", c_uint64),
+        ("shadow", c_uint64),  # code pages as they were when first translated, as RAM is laid out
+        ("listed", c_uint64),  # a byte for each page of RAM: it is in `pages`
+        ("pages", c_uint64),  # u32 each: numbers of the pages that hold translated code
+        ("page_count", c_uint64),
+        ("code_changed", c_uint64),  # 1: code was translated from a page that had changed before
     ]
     clock: int
     uc: int
@@ -72,6 +79,13 @@ class HartCell(ctypes.Structure):
     traps: ctypes.Array[c_uint64]
     fence_i: int
     flushes: int
+    ram_host: int
+    ram_size: int
+    shadow: int
+    listed: int
+    pages: int
+    page_count: int
+    code_changed: int
 
 
 def offset(structure: type[ctypes.Structure], field: str) -> int:

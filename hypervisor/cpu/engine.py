@@ -119,7 +119,7 @@ class Engine:
         memory = os.open("/proc/self/mem", os.O_RDONLY)
         try:
             words = struct.unpack("<600Q", os.pread(memory, 4800, self.handle))
-            found = set()
+            found: set[int] = set()
             for candidate in set(words):
                 if candidate % 8 or not 0 < env - candidate < 0x40000:
                     continue

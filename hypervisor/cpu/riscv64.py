@@ -6,6 +6,7 @@ Traps, time and the fence.i rule run natively (`riscv64_native`); what is rare i
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Iterator, Mapping
 from ctypes import c_int, c_int32, c_uint32, c_uint64, c_void_p
 from functools import cache
@@ -25,6 +26,7 @@ _REG_USCRATCH = 36
 _CSR_USCRATCH = 0x040
 
 SSIP, MSIP, STIP, MTIP, SEIP, MEIP = 1, 3, 5, 7, 9, 11
+_PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _SIE = 0x2
 SUPERVISOR_INTERRUPTS = 0x222
 EXCEPTIONS_TO_SUPERVISOR = 0xB1FF
@@ -52,6 +54,7 @@ class Internals:
         self.set_csr_ops = d("riscv_set_csr_ops_riscv64", None, c_int, c_void_p)
         self.tb_flush = d("tb_flush_riscv64", None, c_void_p)
         self.tlb_flush = d("tlb_flush_riscv64", None, c_void_p)
+        self.synchronize = ctypes.CFUNCTYPE(None, c_void_p)(callbacks()["synchronize"])
 
     def replace_csr_read(self, number: int, read: int) -> None:
         """Let `read` (native address) answer reads of a CSR; its access rule stays."""
@@ -144,7 +147,23 @@ class Hart:
         self.engine.hook(library.HOOK_INTR, native["exception"], user_data)
         self.engine.hook(library.HOOK_INSN_INVALID, native["breakpoint_trap"], user_data)
         self.engine.hook(library.HOOK_BLOCK, native["block"], user_data)
+        self.engine.hook(library.HOOK_EDGE_GENERATED, native["translated"], user_data)
         self._trap_fence_i()
+
+    def map_ram(self, base: int, size: int, host: int) -> None:
+        """Guest-physical RAM at `base` on host memory at `host`, in whole pages."""
+        self.engine.map_ram(base, size, host)
+        self._shadow = mmap.mmap(-1, size, _PRIVATE)
+        self._listed = mmap.mmap(-1, max(size >> 12, 1), _PRIVATE)
+        self._pages = mmap.mmap(-1, max(size >> 10, 4), _PRIVATE)
+        self.cell.ram_host = host
+        self.cell.ram_size = size
+        for name, area in (
+            ("shadow", self._shadow),
+            ("listed", self._listed),
+            ("pages", self._pages),
+        ):
+            setattr(self.cell, name, ctypes.addressof(ctypes.c_char.from_buffer(area)))
 
     def _trap_fence_i(self) -> None:
         """Make fence.i an illegal instruction, which the native exception callback emulates.
@@ -327,8 +346,13 @@ class Hart:
         self.flush_tlb()
 
     def flush_translations(self) -> None:
-        self._internals.tb_flush(self.cpu)
+        self.cell.code_changed = 1
+        self.synchronize_code()
         self.cell.host_writes_seen = self.clock.host_writes
+
+    def synchronize_code(self) -> None:
+        """Forget the translations if the code they were made from has changed."""
+        self._internals.synchronize(ctypes.addressof(self.cell))
 
     def flush_tlb(self) -> None:
         self._internals.tlb_flush(self.cpu)

@@ -131,7 +131,7 @@ def _find_exception_index(ram: _Ram) -> int:
 def _run_program(ram: _Ram, layout: Layout) -> None:
     clock = ClockCell(deadline=NEVER)
     hart = Hart(0, clock, layout.exception_index)
-    hart.engine.map_ram(BASE, SIZE, ram.address)
+    hart.map_ram(BASE, SIZE, ram.address)
     ram.store(0, _MAIN)
     ram.store(0x100, _HANDLER)
     hart.reset(firmware=True)

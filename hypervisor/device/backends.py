@@ -1,4 +1,4 @@
-"""What a device may ask of the host: disks, networks, byte channels, and work off the machine's thread.
+"""What a device may ask of the host: disks, networks, byte channels, and work beside the machine.
 
 A backend never touches device state or guest memory. Methods called from a host thread say so;
 everything else runs on the machine's thread at a safe point.
@@ -48,14 +48,16 @@ class NetBackend(Protocol):
     """An Ethernet link. Frames are whole Ethernet frames without FCS, 14 to 65,550 bytes."""
 
     live: bool
-    """True where frames may arrive from outside at any host time (idle time then paces to the wall)."""
+    """True where frames may arrive from outside at any time; idle time then paces to the wall."""
 
-    def open(self, post: Callable[[Callable[[], None]], None], receive: Callable[[bytes], None]) -> None:
+    def open(
+        self, post: Callable[[Callable[[], None]], None], receive: Callable[[bytes], None]
+    ) -> None:
         """Start. `receive` may only run inside a callable handed to `post`, which is thread-safe
         and runs it on the machine's thread at the next safe point."""
 
     def send(self, frame: bytes) -> None:
-        """Queue one frame from the guest; never blocks; drops (and counts) when the host is slow."""
+        """Queue one frame from the guest; never blocks, drops and counts when the host is slow."""
 
     def close(self) -> None: ...
 

@@ -62,11 +62,17 @@ class Control(Protocol):
 class Board(Protocol):
     """Everything outside one device, as that device may use it."""
 
-    clock: Clock
-    memory: GuestMemory
-    host: HostIO
-    control: Control
-    harts: Sequence[Hart]
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def memory(self) -> GuestMemory: ...
+    @property
+    def host(self) -> HostIO: ...
+    @property
+    def control(self) -> Control: ...
+    @property
+    def harts(self) -> Sequence[Hart]: ...
+
     machine_mode: bool
     """True where firmware runs in machine mode; False: the guest starts in supervisor mode, and
     the machine-mode inputs of interrupt controllers and timers are not the guest's."""

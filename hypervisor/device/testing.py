@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from hypervisor.device.board import MemoryAccessError
@@ -27,7 +28,7 @@ class BenchTimer:
 
     def arm(self, deadline: int) -> None:
         self.deadline = max(deadline, self._clock.now())
-        self._clock.push(self.deadline, lambda at=self.deadline: self._fire(at))
+        self._clock.push(self.deadline, partial(self._fire, self.deadline))
 
     def cancel(self) -> None:
         self.deadline = None

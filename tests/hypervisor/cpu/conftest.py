@@ -26,7 +26,7 @@ class Rig:
         layout = selftest.verify()
         self.harts = [Hart(n, self.clock.cell, layout.exception_index) for n in range(harts)]
         for hart in self.harts:
-            hart.engine.map_ram(RAM, self.memory.size, self.memory.host_address)
+            hart.map_ram(RAM, self.memory.size, self.memory.host_address)
             hart.reset(firmware=True)
 
     def load(self, source: str) -> Hart:

@@ -119,7 +119,21 @@ def test_code_written_from_outside_runs_new_after_fence_i(two_harts, source):
 
 
 def test_fence_i_before_any_user_code_keeps_translations(rig):
-    hart = rig.run("fence.i\n fence.i\n wfi")
+    hart = rig.load("fence.i\n fence.i\n wfi")
+    before = hart.cell.flushes
+
+    hart.run()
 
     assert hart.cell.fence_i == 2
-    assert hart.cell.flushes == 0
+    assert hart.cell.flushes == before
+
+
+def test_fence_i_with_unchanged_code_keeps_translations(rig):
+    hart = rig.load("call f\n fence.i\n call f\n wfi\nf: addi a0, a0, 1\n ret")
+    hart.cell.flush_fence_i = 1
+    before = hart.cell.flushes
+
+    hart.run()
+
+    assert hart.registers["a0"] == 2
+    assert hart.cell.flushes == before
