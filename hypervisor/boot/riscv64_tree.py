@@ -54,7 +54,7 @@ def _chosen(machine: Machine, initrd: tuple[int, int] | None) -> Node:
     seed = machine.description.seed
     if seed is None:
         properties["rng-seed"] = os.urandom(64)
-    else:
+    elif boot.rng_seed != "off":
         properties["rng-seed"] = hashlib.sha512(f"rng-seed {seed}".encode()).digest()
     if initrd is not None:
         properties["linux,initrd-start"] = u64(initrd[0])
@@ -68,6 +68,7 @@ def _cpus(machine: Machine) -> Node:
         controller = Node(
             "interrupt-controller",
             {
+                "#address-cells": 0,
                 "#interrupt-cells": 1,
                 "interrupt-controller": True,
                 "compatible": "riscv,cpu-intc",
