@@ -19,16 +19,11 @@ from hypervisor.images import cache, cpio, ext4
 from hypervisor.images.catalogue import Catalogue
 from hypervisor.images.errors import DamagedPackage, ImageError
 from hypervisor.images.modules import ModuleSet, dependency_file
-from hypervisor.images.packages import (
-    PackageStore,
-    PackedFile,
-    Request,
-    Unpacked,
-    path_matches,
-)
+from hypervisor.images.packages import PackageStore, Request
 from hypervisor.images.progress import Progress
 from hypervisor.images.recipe import FileContent, Recipe, load_recipe
 from hypervisor.images.tree import Node, Tree, directory
+from hypervisor.images.unpacked import PackedFile, Unpacked, path_matches
 
 _FORMAT = 1
 """Raised when a change of this code changes what a recipe builds."""

@@ -17,8 +17,9 @@ from hypervisor.images.catalogue import (
     parse_reference,
 )
 from hypervisor.images.errors import ImageError
-from hypervisor.images.packages import PackageStore, Unpacked, path_matches
+from hypervisor.images.packages import PackageStore
 from hypervisor.images.progress import Progress, silent
+from hypervisor.images.unpacked import Unpacked, path_matches
 
 
 @dataclass(frozen=True)
@@ -156,9 +157,10 @@ class Images:
 
     def _in_cache(self, located: Located, source: FileSource) -> tuple[Unpacked, str] | None:
         entry = located.entry
+        wanted = entry.package_of(source)
         for package in self._store.resolution(entry.request) or []:
-            unpacked = self._store.cached(package)
-            if unpacked and (found := _find(unpacked, entry.package_of(source), source)):
+            unpacked = self._store.cached(package) if path_matches(package.name, wanted) else None
+            if unpacked and (found := _find(unpacked, source)):
                 return unpacked, found
         return None
 
@@ -176,19 +178,19 @@ class Images:
         entry = located.entry
         package = entry.package_of(source)
         for unpacked in self._store.get(entry.request, [package]):
-            path = _find(unpacked, package, source)
+            path = _find(unpacked, source)
             if path is None:
                 continue
             if not unpacked.intact(path, thorough=refresh):
                 self._progress(f"{reference} in the cache is damaged: fetching it again", None)
                 self._store.forget(unpacked.package)
-                unpacked = self._store.get(entry.request, [package])[0]
+                return self._build_or_find(located, source, reference, refresh=False)
             return unpacked.file(path)
         raise ImageError(f"{reference}: no file of {package} matches '{source.path}'")
 
 
-def _find(unpacked: Unpacked, package: str, source: FileSource) -> str | None:
+def _find(unpacked: Unpacked, source: FileSource) -> str | None:
     """The package's file that a catalogue's pattern means: the last match, as versions sort."""
     assert source.path
-    matches = unpacked.glob(source.path) if path_matches(unpacked.package.name, package) else []
+    matches = unpacked.glob(source.path)
     return matches[-1] if matches else None

@@ -1,8 +1,8 @@
 """Debian packages in the cache: resolved once, downloaded once, unpacked by digest.
 
 `resolved/*.json` remember which versions a request came to, all from one suite, so that a kernel
-and its modules stay together; `packages/<sha256>/` hold the files of one package and a manifest
-with their modes, owners and digests; `apt/` is apt's private state.
+and its modules stay together; `packages/<sha256>/` hold one package each; `apt/` is apt's private
+state.
 """
 
 from __future__ import annotations
@@ -10,25 +10,16 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
-import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from hypervisor.images import cache, deb
+from hypervisor.images import cache
 from hypervisor.images.apt import Apt, Package, SuiteFailure, SuiteUnreachable
 from hypervisor.images.errors import ImageError, NoPackageSource, PackageNotFound
 from hypervisor.images.progress import Progress, silent
 from hypervisor.images.sources import Source, debian_archives
-
-_KINDS = {
-    tarfile.DIRTYPE: "directory",
-    tarfile.SYMTYPE: "link",
-    tarfile.CHRTYPE: "char",
-    tarfile.BLKTYPE: "block",
-    tarfile.FIFOTYPE: "fifo",
-}
+from hypervisor.images.unpacked import Unpacked, unpack
 
 
 @dataclass(frozen=True)
@@ -49,49 +40,6 @@ class Request:
     def key(self) -> str:
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class PackedFile:
-    """One entry of an unpacked package; `kind` is file, directory, link, char, block or fifo."""
-
-    kind: str
-    mode: int
-    uid: int
-    gid: int
-    size: int = 0
-    sha256: str = ""
-    target: str = ""
-    device: tuple[int, int] = (0, 0)
-
-
-class Unpacked:
-    """The files of one package, in the cache."""
-
-    def __init__(self, package: Package, directory: Path, entries: Mapping[str, Any]) -> None:
-        self.package = package
-        self._directory = directory
-        self.entries = {
-            path: PackedFile(**{**entry, "device": tuple(entry["device"])})
-            for path, entry in entries.items()
-        }
-
-    def glob(self, pattern: str) -> list[str]:
-        """Paths of the regular files that match; `*` does not cross a `/`, `**` does."""
-        return sorted(
-            path
-            for path, entry in self.entries.items()
-            if entry.kind == "file" and path_matches(path, pattern)
-        )
-
-    def file(self, path: str) -> Path:
-        """Where a regular file's content is on the host."""
-        return self._directory / "files" / path
-
-    def intact(self, path: str, thorough: bool = False) -> bool:
-        """Whether a regular file still has the content it was unpacked with."""
-        entry = self.entries[path]
-        return cache.intact(self.file(path), entry.size, entry.sha256, thorough)
 
 
 class PackageStore:
@@ -203,70 +151,6 @@ class PackageStore:
 
     def _record(self, request: Request) -> Path:
         return self._directory / "resolved" / f"{request.key}.json"
-
-
-def unpack(archive: Path, target: Path) -> dict[str, Any]:
-    """Write the regular files of a `.deb` under `target`; returns the manifest of all entries."""
-    manifest: dict[str, Any] = {}
-    with deb.open_data(archive) as tar:
-        for member in tar:
-            path = deb.member_path(member.name)
-            if not path:
-                continue
-            if member.islnk():
-                manifest[path] = dict(manifest[deb.member_path(member.linkname)])
-                _copy(target, deb.member_path(member.linkname), path)
-                continue
-            kind = "file" if member.isfile() else _KINDS.get(member.type)
-            if kind is None:
-                raise ImageError(f"{archive.name} holds a file of an unknown type: '{path}'")
-            entry = PackedFile(kind, member.mode & 0o7777, member.uid, member.gid)
-            manifest[path] = asdict(entry)
-            if kind == "file":
-                content = tar.extractfile(member)
-                assert content
-                manifest[path].update(_store(content, target / path))
-            elif kind == "link":
-                manifest[path]["target"] = member.linkname
-            elif kind in ("char", "block"):
-                manifest[path]["device"] = [member.devmajor, member.devminor]
-    return manifest
-
-
-def path_matches(path: str, pattern: str) -> bool:
-    """Whether a relative path matches; `*` stays inside one directory, `**` spans any number."""
-    return _parts_match(path.split("/"), pattern.strip("/").split("/"))
-
-
-def _parts_match(path: list[str], pattern: list[str]) -> bool:
-    if not pattern:
-        return not path
-    if pattern[0] == "**":
-        return any(_parts_match(path[skip:], pattern[1:]) for skip in range(len(path) + 1))
-    return (
-        bool(path)
-        and fnmatch.fnmatchcase(path[0], pattern[0])
-        and _parts_match(path[1:], pattern[1:])
-    )
-
-
-def _store(content: Any, path: Path) -> dict[str, Any]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    size = 0
-    with path.open("xb") as file:
-        while block := content.read(1 << 20):
-            digest.update(block)
-            size += len(block)
-            file.write(block)
-    cache.seal(path)
-    return {"size": size, "sha256": digest.hexdigest()}
-
-
-def _copy(target: Path, source: str, path: str) -> None:
-    place = target / path
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.hardlink_to(target / source)
 
 
 def _matching(packages: Sequence[Package], patterns: Sequence[str] | None) -> list[Package]:

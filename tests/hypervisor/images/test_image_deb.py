@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypervisor.images import packages
 from hypervisor.images.deb import member_path
 from hypervisor.images.errors import ImageError
+from hypervisor.images.unpacked import path_matches, unpack
 
 
 def package(folder: Path, compression: str = "none") -> Path:
@@ -47,7 +47,7 @@ def packed(name: str, member: tarfile.TarInfo, content: bytes = b"") -> bytes:
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "xz", "zstd"])
 def test_package_is_unpacked_with_its_metadata(tmp_path: Path, compression: str) -> None:
-    manifest = packages.unpack(package(tmp_path, compression), tmp_path / "out")
+    manifest = unpack(package(tmp_path, compression), tmp_path / "out")
     tool = manifest["usr/bin/tool"]
     assert (tool["kind"], tool["mode"], tool["uid"], tool["size"]) == ("file", 0o4755, 0, 7000)
     assert manifest["usr/bin/alias"]["target"] == "tool"
@@ -57,12 +57,12 @@ def test_package_is_unpacked_with_its_metadata(tmp_path: Path, compression: str)
 
 
 def test_links_are_described_but_not_made(tmp_path: Path) -> None:
-    packages.unpack(package(tmp_path), tmp_path / "out")
+    unpack(package(tmp_path), tmp_path / "out")
     assert sorted(file.name for file in (tmp_path / "out/usr/bin").iterdir()) == ["same", "tool"]
 
 
 def test_set_user_id_is_not_given_to_files_on_the_host(tmp_path: Path) -> None:
-    packages.unpack(package(tmp_path), tmp_path / "out")
+    unpack(package(tmp_path), tmp_path / "out")
     assert (tmp_path / "out/usr/bin/tool").stat().st_mode & 0o7777 == 0o444
 
 
@@ -70,7 +70,7 @@ def test_file_outside_of_the_tree_is_refused(tmp_path: Path) -> None:
     evil = tmp_path / "evil.deb"
     evil.write_bytes(packed("data.tar", tarfile.TarInfo("./../../escaped"), b"x"))
     with pytest.raises(ImageError, match="outside of its tree"):
-        packages.unpack(evil, tmp_path / "deep" / "out")
+        unpack(evil, tmp_path / "deep" / "out")
     assert not (tmp_path / "escaped").exists()
 
 
@@ -91,7 +91,7 @@ def test_what_is_no_package_is_a_sentence(tmp_path: Path, content: bytes, senten
     bad = tmp_path / "bad.deb"
     bad.write_bytes(content)
     with pytest.raises(ImageError, match=sentence):
-        packages.unpack(bad, tmp_path / "out")
+        unpack(bad, tmp_path / "out")
 
 
 def test_cut_package_is_a_sentence(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_cut_package_is_a_sentence(tmp_path: Path) -> None:
     cut = tmp_path / "cut.deb"
     cut.write_bytes(whole[: len(whole) - 5000])
     with pytest.raises(ImageError, match="is damaged"):
-        packages.unpack(cut, tmp_path / "out")
+        unpack(cut, tmp_path / "out")
 
 
 @given(st.text("abc./", max_size=20))
@@ -126,4 +126,4 @@ def test_member_paths_never_leave_the_tree(name: str) -> None:
     ],
 )
 def test_path_patterns(path: str, pattern: str, matches: bool) -> None:
-    assert packages.path_matches(path, pattern) is matches
+    assert path_matches(path, pattern) is matches
