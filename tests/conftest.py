@@ -23,6 +23,19 @@ SECTIONS { . = 0x80000000; .text : { *(.text*) } .data : { *(.data*) *(.rodata*)
 Assembler = Callable[[str], bytes]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--run-slow", action="store_true", help="run soak campaigns too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out campaigns, unless they are asked for."""
+    if config.getoption("--run-slow"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
+
+
 @pytest.fixture(scope="session")
 def assemble(tmp_path_factory: pytest.TempPathFactory) -> Assembler:
     """RISC-V assembler source to a flat image for address 0x80000000."""

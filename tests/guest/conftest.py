@@ -1,0 +1,262 @@
+"""Guests for tests: Debian with test programs in its initramfs, booted once and then restored."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hypervisor import Machine
+from hypervisor.images import Images, cpio
+
+ROOT = Path(__file__).parents[2]
+DEBIAN = str(ROOT / "configs" / "riscv64-debian.yaml")
+PROGRAMS = Path(__file__).parent / "programs"
+PROMPT = "\n# "
+
+Step = Sequence[Any]
+
+BOOT: tuple[Step, ...] = (
+    ("until", 500_000_000),
+    ("mark", "early"),
+    ("until", 1_900_000_000),
+    ("mark", "middle"),
+    ("expect", PROMPT),
+    ("mark", "shell"),
+)
+TYPED: tuple[Step, ...] = (
+    ("send", "cat /proc/interrupts; nproc; echo typed | tr a-z A-Z\n"),
+    ("expect", PROMPT),
+    ("mark", "typed"),
+    ("send", "poweroff -f\n"),
+    ("finish",),
+    ("mark", "end"),
+)
+
+
+class Run:
+    """A scenario in a process of its own, and what came of it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._result: dict[str, Any] | None = None
+
+    def wait(self) -> dict[str, Any]:
+        """What the scenario printed; its failure is an error."""
+        if self._result is None:
+            output, errors = self._process.communicate(timeout=500)
+            if self._process.returncode != 0:
+                raise RuntimeError(f"the scenario failed:\n{errors[-6000:]}")
+            self._result = json.loads(output)
+        return self._result
+
+    @property
+    def marks(self) -> dict[str, Any]:
+        """The machine's digests by the moment's name."""
+        marks: dict[str, Any] = self.wait()["marks"]
+        return marks
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+@dataclass
+class Guest:
+    """How to make one kind of machine."""
+
+    harts: int
+    initrd: Path
+    _runs: list[Run]
+
+    @property
+    def overrides(self) -> list[str]:
+        return [f"cpu.harts={self.harts}", f"boot.initrd={self.initrd}"]
+
+    def load(self) -> Machine:
+        return Machine.load(DEBIAN, self.overrides)
+
+    def run(self, *steps: Step) -> Run:
+        """Start a scenario beside this process."""
+        spec = {"machine": DEBIAN, "overrides": self.overrides, "steps": steps}
+        script = str(Path(__file__).with_name("scenario.py"))
+        process = subprocess.Popen(
+            [sys.executable, script, json.dumps(spec)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        run = Run(process)
+        self._runs.append(run)
+        return run
+
+
+@dataclass
+class Reference:
+    """One uninterrupted boot, and another that was snapshotted on a busy host meanwhile."""
+
+    guest: Guest
+    plain: Run
+    disturbed: Run
+    snapshots: dict[str, Path]
+
+    def rest(self, moment: str) -> list[Step]:
+        """The steps that were still to come at a moment of the boot."""
+        steps: list[Step] = [*BOOT, *TYPED]
+        return steps[steps.index(("mark", moment)) + 1 :]
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the guest programs, compiled for static musl."""
+    folder = tmp_path_factory.mktemp("programs")
+    for source in sorted(PROGRAMS.glob("*.c")):
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-linux-musl"),
+                *("-static", "-O2", "-s", "-Wall", "-Wextra", "-Wno-sign-compare"),
+                *("-o", str(folder / source.stem), str(source)),
+            ],
+            check=True,
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def initrd(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image's busybox initramfs, and the programs in /usr/test (Linux takes archives in a
+    row)."""
+    archive = Images().path("image:debian-riscv64/busybox").read_bytes()
+    members = [cpio.Member(name, stat.S_IFDIR | 0o755) for name in ("usr", "usr/test")]
+    for file in sorted(programs.iterdir()):
+        members.append(
+            cpio.Member(f"usr/test/{file.name}", stat.S_IFREG | 0o755, file.read_bytes())
+        )
+    path = tmp_path_factory.mktemp("initrd") / "initrd"
+    path.write_bytes(archive + cpio.write(members))
+    return path
+
+
+@pytest.fixture(scope="session")
+def guest_of(initrd: Path) -> Iterator[Callable[[int], Guest]]:
+    """`guest_of(harts)`."""
+    runs: list[Run] = []
+    yield lambda harts: Guest(harts, initrd, runs)
+    for run in runs:
+        run.stop()
+
+
+@pytest.fixture(scope="session")
+def reference_of(
+    guest_of: Callable[[int], Guest], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Reference]:
+    """`reference_of(harts)`: booted at its first use, then kept."""
+    known: dict[int, Reference] = {}
+
+    def make(harts: int) -> Reference:
+        if harts not in known:
+            known[harts] = _reference(guest_of(harts), tmp_path_factory.mktemp(f"harts{harts}"))
+        return known[harts]
+
+    return make
+
+
+def _reference(guest: Guest, folder: Path) -> Reference:
+    names = [name for step, *rest in BOOT if step == "mark" for name in rest]
+    snapshots = {name: folder / name for name in names}
+    steps: list[Step] = []
+    for step in BOOT:
+        steps.append(step)
+        if step[0] == "mark":
+            steps.append(("snapshot", str(snapshots[step[1]])))
+    # The plain run stops nowhere but where it must, to type.
+    plain = [("expect", PROMPT), ("mark", "shell"), *TYPED]
+    reference = Reference(guest, guest.run(*plain), guest.run(*steps, *TYPED), snapshots)
+    with busy_host():
+        reference.disturbed.wait()
+    reference.plain.wait()
+    return reference
+
+
+@contextmanager
+def busy_host() -> Iterator[None]:
+    """Meanwhile other processes use up the host's time, in bursts."""
+    program = (
+        "import time\n"
+        "for _ in range(60):\n"
+        "    end = time.monotonic() + 0.5\n"
+        "    while time.monotonic() < end: pass\n"
+        "    time.sleep(0.3)\n"
+    )
+    burners = [
+        subprocess.Popen([sys.executable, "-c", program]) for _ in range(os.cpu_count() or 1)
+    ]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+@pytest.fixture
+def restored(
+    reference_of: Callable[[int], Reference], request: pytest.FixtureRequest
+) -> Iterator[Callable[[int], Machine]]:
+    """`restored(harts)`: a machine of this test's own, at the shell's prompt."""
+    machines: list[Machine] = []
+
+    def make(harts: int) -> Machine:
+        reference = reference_of(harts)
+        machine = reference.guest.load()
+        machines.append(machine)
+        machine.restore(reference.snapshots["shell"])
+        return machine
+
+    yield make
+    for number, machine in enumerate(machines):
+        text = machine.console.text[-4000:]
+        request.node.add_report_section("call", f"console of machine {number}", text)
+        machine.close()
+
+
+@pytest.fixture
+def ask() -> Callable[..., str]:
+    """`ask(machine, command)`: what the shell answers, without the echoed command."""
+
+    def run(machine: Machine, command: str, timeout: float = 300) -> str:
+        machine.console.send(command + "\n")
+        answer = machine.console.expect(PROMPT, timeout=timeout).replace("\r", "")
+        return answer.partition("\n")[2].removesuffix(PROMPT).removesuffix(PROMPT[1:])
+
+    return run
+
+
+@pytest.fixture
+def hypervisor_run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`hypervisor run ARGUMENTS` as a command, its input empty."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tools.main", "run", *map(str, arguments)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=500,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,131 @@
+"""Debian's kernel boots to a shell that answers, reboots and powers off."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hypervisor import Machine
+
+pytestmark = pytest.mark.guest
+
+CONFIG = Path(__file__).parents[2] / "configs" / "riscv64-debian.yaml"
+Ask = Callable[..., str]
+Restored = Callable[[int], Machine]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+SUSPICIOUS = re.compile(
+    r"warning|bug:|\bbug\b|fail|unknown|error|invalid|unable|cannot|timed? ?out|unexpected|oops",
+    re.IGNORECASE,
+)
+HARMLESS = (
+    # Said by any machine with this kernel, QEMU's included.
+    "Unknown kernel command line parameters",
+    "clk: Disabling unused clocks",
+)
+
+
+def test_shipped_machine_answers_and_powers_off(hypervisor_run: Command, tmp_path: Path) -> None:
+    stats = tmp_path / "stats.json"
+
+    result = hypervisor_run(
+        CONFIG,
+        *("--until", r"\n# ", "--send", r"echo $((6*7)) is the answer\n"),
+        *("--until", "42 is the answer", "--send", r"poweroff -f\n"),
+        *("--timeout", 300, "--stats", stats),
+    )
+
+    figures = json.loads(stats.read_text())
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr
+    assert "userspace up" in result.stdout
+    assert result.stderr == ""
+    assert figures["exit"] == 0
+    assert figures["outcome"] == "power-off"
+    assert figures["executed_bytes"] > 1_000_000_000
+    assert len(figures["console_sha256"]) == len(figures["state_sha256"]) == 64
+    assert 0 < figures["startup_s"] < figures["wall_s"] + 60
+
+
+@pytest.mark.parametrize("harts", [1, 4])
+def test_kernel_complains_of_nothing(harts: int, restored: Restored, ask: Ask) -> None:
+    machine = restored(harts)
+
+    log = ask(machine, "dmesg")
+
+    complaints = [
+        line
+        for line in log.splitlines()
+        if SUSPICIOUS.search(line) and not any(known in line for known in HARMLESS)
+    ]
+    assert complaints == []
+    assert f"smp: Brought up 1 node, {harts} CPU" in log
+    assert machine.messages == []
+
+
+def test_every_device_is_found_by_its_driver(restored: Restored, ask: Ask) -> None:
+    machine = restored(1)
+
+    drivers = ask(machine, "ls -d /sys/bus/*/drivers/*/*[0-9a-f]* | grep -v module")
+
+    for device in ("10000000.serial", "101000.rtc"):
+        assert device in drivers
+    assert "c000000" in ask(machine, "cat /proc/device-tree/soc/*/name; ls /proc/device-tree/soc")
+
+
+def test_reboot_boots_again_to_the_shell(restored: Restored, ask: Ask) -> None:
+    machine = restored(1)
+    ask(machine, "touch /tmp/before")
+
+    machine.console.send("reboot -f\n")
+    machine.console.expect("Linux version", timeout=300)
+    machine.console.expect("\n# ", timeout=300)
+
+    assert machine.resets == 1
+    assert "before" not in ask(machine, "ls /tmp")
+    machine.console.send("poweroff -f\n")
+    outcome = machine.run(timeout=60)
+    assert (outcome.kind, outcome.code) == ("power-off", 0)
+
+
+def test_leaving_the_shell_powers_off(restored: Restored) -> None:
+    machine = restored(1)
+
+    machine.console.send("exit\n")
+    outcome = machine.run(timeout=60)
+
+    assert (outcome.kind, outcome.code) == ("power-off", 0)
+
+
+def test_output_of_many_lines_arrives_whole(restored: Restored, ask: Ask) -> None:
+    machine = restored(1)
+
+    answer = ask(machine, "seq 1 3000")
+
+    assert answer.split() == [str(n) for n in range(1, 3001)]
+
+
+def test_long_line_typed_at_once_is_received_whole(restored: Restored, ask: Ask) -> None:
+    machine = restored(4)
+    words = " ".join(f"word{n}" for n in range(300))
+
+    machine.console.send(f"cat > /tmp/words\n{words}\n\x04")
+    machine.console.expect("\n# ")
+
+    assert ask(machine, "wc -w < /tmp/words").strip() == "300"
+
+
+def test_figures_of_a_run_add_up(restored: Restored, ask: Ask) -> None:
+    machine = restored(4)
+    ask(machine, "true")
+
+    figures: dict[str, Any] = machine.stats()
+
+    assert sum(figures["executed_bytes_by_hart"]) == figures["executed_bytes"]
+    assert figures["mmio"]["uart0"]["writes"] > 0
+    assert figures["virtual_ns"] > 1_000_000_000

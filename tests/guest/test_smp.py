@@ -1,0 +1,64 @@
+"""Four harts: all of them work, and they agree about memory, code and time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from hypervisor import Machine
+
+pytestmark = pytest.mark.guest
+
+Ask = Callable[..., str]
+Restored = Callable[[int], Machine]
+SOAK = 20
+
+
+def test_linux_counts_four_harts(restored: Restored, ask: Ask) -> None:
+    machine = restored(4)
+
+    assert ask(machine, "nproc").strip() == "4"
+    assert ask(machine, "cat /sys/devices/system/cpu/online").strip() == "0-3"
+
+
+def test_each_hart_executes_its_share_of_a_pinned_load(restored: Restored, ask: Ask) -> None:
+    machine = restored(4)
+    before = machine.stats()["executed_bytes_by_hart"]
+
+    answer = ask(machine, "/usr/test/spin 4 2000000")
+
+    after = machine.stats()["executed_bytes_by_hart"]
+    shares = [new - old for new, old in zip(after, before, strict=True)]
+    assert answer.strip() == "spin done"
+    assert min(shares) >= sum(shares) / 10
+
+
+def test_harts_go_offline_and_come_back(restored: Restored, ask: Ask) -> None:
+    machine = restored(4)
+    switch = "for n in 1 2 3; do echo {} > /sys/devices/system/cpu/cpu$n/online; done; nproc"
+
+    assert ask(machine, switch.format(0)).strip().endswith("1")
+    assert machine.cpu[3].stopped
+    assert ask(machine, switch.format(1)).strip().endswith("4")
+    assert not machine.cpu[3].stopped
+    assert ask(machine, "/usr/test/spin 4 20000").strip() == "spin done"
+
+
+@pytest.mark.parametrize("harts", [1, 4])
+def test_lock_ipi_and_code_stress_passes(harts: int, restored: Restored, ask: Ask) -> None:
+    machine = restored(harts)
+
+    answer = ask(machine, "/usr/test/stress 1")
+
+    assert f"stress passed on {harts} harts" in answer, answer
+    assert answer.count(": ok") == 15
+
+
+@pytest.mark.slow
+def test_stress_passes_many_times(restored: Restored, ask: Ask) -> None:
+    machine = restored(4)
+
+    answers = [ask(machine, "/usr/test/stress 2", timeout=1200) for _ in range(SOAK)]
+
+    assert ["stress passed on 4 harts" in answer for answer in answers] == [True] * SOAK

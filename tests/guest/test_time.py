@@ -1,0 +1,64 @@
+"""Time in the guest is the machine's own: exact, and never waited for when nothing is live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from hypervisor import Machine
+
+pytestmark = pytest.mark.guest
+
+Ask = Callable[..., str]
+Restored = Callable[[int], Machine]
+SECOND = 1_000_000_000
+
+
+def test_date_is_the_description_s_epoch(restored: Restored, ask: Ask) -> None:
+    machine = restored(1)
+
+    seconds = int(ask(machine, "date +%s"))
+
+    assert seconds == (machine.clock.epoch + machine.clock.now()) // SECOND
+
+
+def test_sleep_takes_virtual_time_only(restored: Restored, ask: Ask) -> None:
+    machine = restored(1)
+    begun, virtual = time.monotonic(), machine.clock.now()
+
+    ask(machine, "sleep 100")
+
+    assert 100 * SECOND <= machine.clock.now() - virtual < 100.2 * SECOND
+    assert time.monotonic() - begun < 60
+
+
+def test_uptime_is_virtual_time(restored: Restored, ask: Ask) -> None:
+    machine = restored(4)
+
+    uptime = float(ask(machine, "cat /proc/uptime").split()[0])
+
+    # Since the kernel read the clock first: a little later than power-on.
+    assert machine.clock.now() / SECOND - 1.0 < uptime < machine.clock.now() / SECOND
+
+
+def test_rtc_agrees_with_the_kernel_s_clock(restored: Restored, ask: Ask) -> None:
+    machine = restored(1)
+
+    rtc, clock = ask(machine, "cat /sys/class/rtc/rtc0/since_epoch; date +%s").split()
+
+    assert abs(int(rtc) - int(clock)) <= 1
+
+
+def test_timer_interrupts_come_at_the_kernel_s_rate_on_a_busy_hart(
+    restored: Restored, ask: Ask
+) -> None:
+    machine = restored(1)
+    count = "grep timer /proc/interrupts | tr -s ' ' | cut -d' ' -f3"
+
+    before, after = ask(
+        machine, f"{count}; i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; {count}"
+    ).split()
+
+    assert int(after) > int(before)
