@@ -33,6 +33,10 @@ EXCEPTIONS_TO_SUPERVISOR = 0xB1FF
 """What firmware hands to S-mode: all but ecalls from S- and M-mode."""
 ALL_COUNTERS = 0x7
 
+# Addresses before configurations: a locked entry would refuse its address.
+PMP_NAMES = {f"pmpaddr{n & 15}": n for n in env.PMP_ADDRESSES}
+PMP_NAMES |= {f"pmpcfg{n & 15}": n for n in env.PMP_CONFIGURATIONS}
+
 _ACCESS_FAULT = {
     library.ERR_READ_UNMAPPED: 5,
     library.ERR_WRITE_UNMAPPED: 7,
@@ -190,6 +194,8 @@ class Hart:
         for name in env.FIELDS:
             registers[name] = 0
         for name in ("fflags", "frm", "sscratch", "mscratch", "scounteren", "mcounteren"):
+            registers[name] = 0
+        for name in PMP_NAMES:
             registers[name] = 0
         registers["mstatus"] = 0x0000_000A_0000_0000  # SXL, UXL: 64 bits
         registers["load_res"] = NEVER
@@ -402,9 +408,7 @@ class Registers(Mapping[str, int]):
         self._fields |= {name: env.F0 + 8 * n for n, name in enumerate(env.FLOAT_NAMES)}
         self._fields |= env.FIELDS
         self._csrs = dict(env.CSRS)
-        # Addresses before configurations: a locked entry would refuse its address.
-        self._csrs |= {f"pmpaddr{n & 15}": n for n in env.PMP_ADDRESSES}
-        self._csrs |= {f"pmpcfg{n & 15}": n for n in env.PMP_CONFIGURATIONS}
+        self._csrs |= PMP_NAMES
 
     def __iter__(self) -> Iterator[str]:
         yield from self._fields

@@ -183,3 +183,13 @@ def test_compressed_instruction_before_a_fault_is_counted_exactly(rig):
     # auipc, addi, csrw, lui (2 bytes), nop twice (2 bytes each); the handler: four of 4 bytes
     assert rig.clock.cell.units == 3 * 4 + 2 + 2 + 2 + 4 * 4
     assert hart.waiting
+
+
+def test_reset_forgets_memory_protection(rig):
+    protect = "li t0, 0x20000400\n csrw pmpaddr0, t0\n li t0, 0x0f\n csrw pmpcfg0, t0\n wfi"
+    hart = rig.run(protect)
+    assert hart.registers["pmpcfg0"] == 0x0F
+
+    hart.reset(firmware=True)
+
+    assert [hart.registers[name] for name in ("pmpcfg0", "pmpaddr0")] == [0, 0]
