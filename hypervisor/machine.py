@@ -15,6 +15,7 @@ from typing import Any
 
 import cbor2
 
+from hypervisor.boot.loadable import Loadable
 from hypervisor.boot.sbi import Sbi
 from hypervisor.boot.start import start
 from hypervisor.bus import Bus
@@ -110,6 +111,8 @@ class Machine:
         self.live: set[str] = set()
         """Names of what may bring input from outside at any time; idle time then paces."""
         self.resets = 0
+        self.programs: Sequence[Loadable] = ()
+        """What was booted: kernel, firmware; for the names of their functions."""
         self.first_instruction_at: float | None = None
         self.bus = Bus(self.clock.cell, self.log, description.strict)
         self.devices: dict[str, Device] = {}
@@ -354,7 +357,7 @@ class Machine:
         self.kick()
 
     def _fail_at(self, hart: Hart, sentence: str) -> None:
-        self._fail(Outcome("failed", sentence, 1, describe_hart(hart)))
+        self._fail(Outcome("failed", sentence, 1, describe_hart(hart, self.programs)))
 
     def _panicked(self) -> None:
         # The panic's own text is still being printed: end a little later, when it is complete.
@@ -367,7 +370,7 @@ class Machine:
         hart = self.cpu[self._turn]
         step = self.console.script_pending
         waiting = f", before '{step.text.decode(errors='replace')}' was printed" if step else ""
-        return Outcome("timeout", f"{timeout:g} seconds ran out{waiting}", 124, describe_hart(hart))
+        return Outcome("timeout", f"{timeout:g} seconds ran out{waiting}", 124, describe_hart(hart, self.programs))
 
     # -- looking --------------------------------------------------------------------------
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from hypervisor.boot.loadable import Loadable
 from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.riscv64_env import CAUSES, INTEGER_NAMES
 
@@ -20,12 +23,13 @@ _SYSTEM = (
 )
 
 
-def describe_hart(hart: Hart) -> str:
-    """Several lines of text; no newline at the end."""
+def describe_hart(hart: Hart, programs: Sequence[Loadable] = ()) -> str:
+    """Several lines of text, no newline at the end. `programs` name functions where they can."""
     registers = hart.registers
     mode = _MODES.get(registers["priv"], "?")
     state = "stopped" if hart.stopped else "waiting" if hart.waiting else "running"
-    lines = [f"hart {hart.index} ({state}, {mode}-mode) at pc {hart.pc:#x}"]
+    lines = [f"hart {hart.index} ({state}, {mode}-mode) at {_place(hart.pc, programs)}"]
+    lines.append(f"called from {_place(registers['ra'], programs)}")
     lines += _table([(name, registers[name]) for name in INTEGER_NAMES])
     lines += _table([(name, registers[name]) for name in _SYSTEM])
     cause = registers["mcause"] if mode == "M" else registers["scause"]
@@ -33,6 +37,15 @@ def describe_hart(hart: Hart) -> str:
         lines.append(f"last trap: {CAUSES[cause]}")
     lines += disassemble(hart)
     return "\n".join(lines)
+
+
+def _place(address: int, programs: Sequence[Loadable]) -> str:
+    """An address, and the function it is in where a program says so."""
+    for program in programs:
+        found = program.symbols.lookup(address) if program.symbols is not None else None
+        if found is not None:
+            return f"{address:#x} ({found[0]}+{found[1]:#x})"
+    return f"{address:#x}"
 
 
 def disassemble(hart: Hart, count: int = 6) -> list[str]:

@@ -33,6 +33,7 @@ def start(machine: Machine) -> None:
     programs = [
         _program(machine, file, arch) for file in (boot.firmware, boot.kernel) if file is not None
     ]
+    machine.programs = programs
     initrd = None
     if boot.initrd is not None:
         initrd = read_file(machine.resolve_file(boot.initrd), boot.initrd)
