@@ -2,7 +2,9 @@
 
 Follows "Common Flash Memory Interface" (JEDEC JESD68.01), command set 0x0001 (JEP137), and the
 Intel StrataFlash J3 data sheet. Two 16-bit chips side by side make a 32-bit bank; they get the
-same commands and are modelled as one, so status and identity show in both halves of a word.
+same commands and are modelled as one, so status and identity show in both halves of a word. The
+bank is written 32 bits at a time: were half a word enough, a probing driver that starts with
+narrow buses would take it for one chip of half the size.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ class CfiFlash(Device):
         """Sectors that differ from the file, by number."""
         self.query = _query_table(options.size)
         self.buffer: list[list[int]] = []
-        """Collected writes of a buffered program: offset, size, value."""
+        """Collected words of a buffered program: offset, value."""
         self._digest = ""
         self._said: set[str] = set()
         self._to_ready()
@@ -98,8 +100,8 @@ class CfiFlash(Device):
         if size == 8:
             self.write(offset, 4, value & 0xFFFF_FFFF)
             self.write(offset + 4, 4, value >> 32)
-        elif offset + size <= self.options.size:
-            getattr(self, f"_{self.step or 'command'}_written")(offset, size, value)
+        elif size == 4 and offset % 4 == 0 and offset < self.options.size:
+            getattr(self, f"_{self.step or 'command'}_written")(offset, value)
 
     def contents(self, offset: int, size: int) -> bytes:
         """What the array holds, whatever mode it is in."""
@@ -129,7 +131,7 @@ class CfiFlash(Device):
 
     # -- commands -----------------------------------------------------------------------------
 
-    def _command_written(self, offset: int, size: int, value: int) -> None:
+    def _command_written(self, offset: int, value: int) -> None:
         command = value & 0xFF
         if command in _MODES:
             self.mode = _MODES[command]
@@ -142,7 +144,7 @@ class CfiFlash(Device):
             self._say_once(f"unknown flash command {command:#x}")
             self.mode = "array"
 
-    def _erase_written(self, offset: int, size: int, value: int) -> None:
+    def _erase_written(self, offset: int, value: int) -> None:
         self.step = ""
         if value & 0xFF != 0xD0:
             self.status |= _ERASE_FAILED | _PROGRAM_FAILED
@@ -153,11 +155,11 @@ class CfiFlash(Device):
             self.sectors[number] = bytearray(bytes([_ERASED]) * SECTOR)
             self._write_back(number * SECTOR, SECTOR)
 
-    def _program_written(self, offset: int, size: int, value: int) -> None:
+    def _program_written(self, offset: int, value: int) -> None:
         self.step = ""
-        self._program([(offset, size, value)])
+        self._program([[offset, value]])
 
-    def _count_written(self, offset: int, size: int, value: int) -> None:
+    def _count_written(self, offset: int, value: int) -> None:
         self.expected = (value & 0xFFFF) + 1
         self.buffer = []
         if self.expected > _BUFFER_WORDS:
@@ -166,12 +168,12 @@ class CfiFlash(Device):
         else:
             self.step = "buffer"
 
-    def _buffer_written(self, offset: int, size: int, value: int) -> None:
-        self.buffer = [*self.buffer, [offset, size, value]]
+    def _buffer_written(self, offset: int, value: int) -> None:
+        self.buffer = [*self.buffer, [offset, value]]
         if len(self.buffer) == self.expected:
             self.step = "confirm"
 
-    def _confirm_written(self, offset: int, size: int, value: int) -> None:
+    def _confirm_written(self, offset: int, value: int) -> None:
         self.step = ""
         if value & 0xFF == 0xD0:
             self._program(self.buffer)
@@ -179,19 +181,19 @@ class CfiFlash(Device):
             self.status |= _ERASE_FAILED | _PROGRAM_FAILED
         self.buffer = []
 
-    def _lock_written(self, offset: int, size: int, value: int) -> None:
+    def _lock_written(self, offset: int, value: int) -> None:
         """Blocks have no locks: setting and clearing them succeeds."""
         self.step = ""
 
-    def _program(self, writes: Any) -> None:
+    def _program(self, words: list[list[int]]) -> None:
         if self.options.read_only:
             self.status |= _PROGRAM_FAILED | _LOCKED
             return
-        for offset, size, value in writes:
-            for at, byte in enumerate(value.to_bytes(size, "little"), offset):
+        for offset, value in words:
+            for at, byte in enumerate(value.to_bytes(4, "little"), offset):
                 # Programming only clears bits; erasing sets them.
                 self._sector(at // SECTOR)[at % SECTOR] &= byte
-            self._write_back(offset, size)
+            self._write_back(offset, 4)
 
     def _to_ready(self) -> None:
         self.mode = "array"

@@ -210,11 +210,23 @@ def test_wide_write_is_two_bank_writes(flash: CfiFlash) -> None:
     assert flash.read(0x804, 4) == both(0x1234)
 
 
-def test_write_across_the_end_is_ignored(flash: CfiFlash) -> None:
-    end = 2 << 20
-    command(flash, PROGRAM, at=end - 4)
+@pytest.mark.parametrize(
+    ("offset", "size", "value"),
+    [(0x55 << 2, 2, 0x98), (0x55 << 2, 1, 0x98), (0x156, 4, both(0x98))],
+)
+def test_command_narrower_than_the_bank_is_ignored(
+    flash: CfiFlash, offset: int, size: int, value: int
+) -> None:
+    flash.write(offset, size, value)
 
-    flash.write(end - 2, 4, 0)
+    assert flash.read(0x40, 4) == 0x4342_4140
+
+
+def test_write_beyond_the_end_is_ignored(flash: CfiFlash) -> None:
+    end = 2 << 20
+
+    flash.write(end - 4, 8, both(PROGRAM))
+    flash.write(end, 4, 0)
 
     assert flash.sectors == {}
 
