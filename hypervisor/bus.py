@@ -27,10 +27,38 @@ class Window:
     size: int
     reads: int = 0
     writes: int = 0
+    read: Callable[[int, int], int] = field(init=False)
+    """What a load calls, with (offset, size): the device's, or a watcher before it."""
+    write: Callable[[int, int, int], None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.unwatch()
 
     @property
     def end(self) -> int:
         return self.base + self.size
+
+    def unwatch(self) -> None:
+        """Go straight to the device."""
+        self.read = self.device.read
+        self.write = self.device.write
+
+    def watch(self, seen: Callable[[Device, int, int, int, bool], None]) -> None:
+        """Tell `seen` (device, offset, size, value, is_write) of every access: of a load when
+        its value is known, of a store before it acts."""
+        device = self.device
+
+        def read(offset: int, size: int) -> int:
+            value = device.read(offset, size)
+            seen(device, offset, size, value, False)
+            return value
+
+        def write(offset: int, size: int, value: int) -> None:
+            seen(device, offset, size, value, True)
+            device.write(offset, size, value)
+
+        self.read = read
+        self.write = write
 
 
 @dataclass
@@ -38,8 +66,8 @@ class Bus:
     """All windows of a machine. `clock` is stopped when a device fails."""
 
     clock: ClockCell
-    log: Callable[[str], None]
-    strict: bool = False
+    guest_error: Callable[[str], None]
+    """Told of accesses to where nothing is."""
     windows: list[Window] = field(default_factory=list)
     failure: Exception | None = None
     """What a device raised; the run loop raises it at the next safe point."""
@@ -70,13 +98,12 @@ class Bus:
 
     def _direct(self, window: Window) -> tuple[Any, Any]:
         """The short way, for a device that begins its page."""
-        device_read, device_write = window.device.read, window.device.write
         limit = window.size
 
         def read(uc: int, offset: int, size: int, data: int) -> int:
             window.reads += 1
             try:
-                return device_read(offset, size) if offset < limit else self._hole(window, offset)
+                return window.read(offset, size) if offset < limit else self._hole(window, offset)
             except Exception as error:
                 return self._failed(error)
 
@@ -84,7 +111,7 @@ class Bus:
             window.writes += 1
             try:
                 if offset < limit:
-                    device_write(offset, size, value)
+                    window.write(offset, size, value)
                 else:
                     self._hole(window, offset)
             except Exception as error:
@@ -108,7 +135,7 @@ class Bus:
                 return self._hole(group[0], offset)
             window.reads += 1
             try:
-                return window.device.read(base + offset - window.base, size)
+                return window.read(base + offset - window.base, size)
             except Exception as error:
                 return self._failed(error)
 
@@ -119,7 +146,7 @@ class Bus:
                 return
             window.writes += 1
             try:
-                window.device.write(base + offset - window.base, size, value)
+                window.write(base + offset - window.base, size, value)
             except Exception as error:
                 self._failed(error)
 
@@ -131,7 +158,9 @@ class Bus:
         page = address & ~(PAGE - 1)
         if page not in self._unknown:
             self._unknown.add(page)
-            self.log(f"access to {address:#x}, beside {window.device.name}, where no device is")
+            self.guest_error(
+                f"access to {address:#x}, beside {window.device.name}, where no device is"
+            )
         return 0
 
     def _failed(self, error: Exception) -> int:

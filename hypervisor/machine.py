@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,6 +27,7 @@ from hypervisor.cpu.cells import NEVER, Reason
 from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.riscv64_env import CAUSES
 from hypervisor.device import Board, ByteChannel, Device
+from hypervisor.events import Events, FirmwareCall, InterruptChange, MmioAccess, Reset
 from hypervisor.host_io import HostThreads, Inbox
 from hypervisor.memory import Memory
 from hypervisor.report import describe_hart
@@ -80,6 +82,7 @@ class MachineBoard:
         self.machine_mode = machine.description.machine_mode
         self.post = machine.inbox.post
         self.log = machine.log
+        self.guest_error = machine.guest_error
 
     def channel(self, spec: str | None) -> ByteChannel:
         return self._machine.channel(spec)
@@ -105,6 +108,8 @@ class Machine:
         self.on_message: Callable[[str], None] | None = None
         self.clock = VirtualClock(description.epoch)
         self.inbox = Inbox(self.kick)
+        self.events = Events(self.log)
+        self.events.on_change.append(self._watchers_changed)
         self.power = Power(self.kick)
         self.host = HostThreads(self.clock)
         self.console = MachineConsole(self)
@@ -114,7 +119,7 @@ class Machine:
         self.programs: Sequence[Loadable] = ()
         """What was booted: kernel, firmware; for the names of their functions."""
         self.first_instruction_at: float | None = None
-        self.bus = Bus(self.clock.cell, self.log, description.strict)
+        self.bus = Bus(self.clock.cell, self.guest_error)
         self.devices: dict[str, Device] = {}
         self._failure: Outcome | None = None
         self._turn = 0
@@ -163,7 +168,7 @@ class Machine:
             self.cpu.append(hart)
         held.callback(self.host.close)
         self._build_devices(held)
-        self.sbi = Sbi(self.cpu, self.clock, self.memory, self.console, self.power, self.log)
+        self.sbi = Sbi(self.cpu, self.clock, self.memory, self.console, self.power)
         for hart in self.cpu:
             hart.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
             self.bus.connect(hart.engine)
@@ -184,7 +189,8 @@ class Machine:
         for name, entry in self.description.devices.items():
             if entry.interrupt is not None:
                 controller = self.devices[entry.interrupt.controller]
-                self.devices[name].irq.connect(controller.input(entry.interrupt.number).set)
+                sink = controller.input(entry.interrupt.number).set
+                self.devices[name].irq.connect(partial(self._publish_line, name, sink))
 
     def channel(self, spec: str | None) -> ByteChannel:
         """The host's end of a serial line: the console, or nowhere."""
@@ -192,6 +198,12 @@ class Machine:
 
     def resolve_file(self, file: str) -> str:
         return self.description.resolve(file)
+
+    def guest_error(self, message: str) -> None:
+        """The guest touched what does not exist: said; where the description says strict, fatal."""
+        self.log(message)
+        if self.description.strict:
+            self._fail_at(self.cpu[self._turn], message)
 
     def log(self, message: str) -> None:
         """A message for the machine's user, in order."""
@@ -266,6 +278,7 @@ class Machine:
             return self._powered_off(self.power.off)
         if self.power.reset:
             self.resets += 1
+            self.events.publish(Reset(self.clock.now()))
             self.reset()
         return None
 
@@ -320,12 +333,18 @@ class Machine:
             self.first_instruction_at = time.time()
         reason = hart.run()
         if reason == Reason.FIRMWARE_CALL:
+            if self.events.wants(FirmwareCall):
+                self._publish_call(hart)
             self.sbi.call(hart)
         elif reason == Reason.DOUBLE_FAULT:
             registers = hart.registers
             number = registers["mcause" if registers["priv"] == 3 else "scause"]
             cause = CAUSES.get(number, f"cause {number:#x}")
             self._fail_at(hart, f"hart {hart.index} took a trap with no handler: {cause}")
+
+    def _publish_call(self, hart: Hart) -> None:
+        a7, a6 = hart.registers["a7"], hart.registers["a6"]
+        self.events.publish(FirmwareCall(self.clock.now(), hart.index, a7, a6))
 
     def _idle(self, watchdog: _Watchdog) -> None:
         """All harts wait: time goes on to the next timer, or the wall's way if input may come."""
@@ -370,7 +389,32 @@ class Machine:
         hart = self.cpu[self._turn]
         step = self.console.script_pending
         waiting = f", before '{step.text.decode(errors='replace')}' was printed" if step else ""
-        return Outcome("timeout", f"{timeout:g} seconds ran out{waiting}", 124, describe_hart(hart, self.programs))
+        return Outcome(
+            "timeout",
+            f"{timeout:g} seconds ran out{waiting}",
+            124,
+            describe_hart(hart, self.programs),
+        )
+
+    # -- watching -------------------------------------------------------------------------
+
+    def _watchers_changed(self) -> None:
+        for window in self.bus.windows:
+            window.unwatch()
+            if self.events.wants(MmioAccess):
+                window.watch(self._publish_access)
+
+    def _publish_access(
+        self, device: Device, offset: int, size: int, value: int, is_write: bool
+    ) -> None:
+        name = device.register_at(offset, is_write)
+        time = self.clock.now()
+        self.events.publish(MmioAccess(time, device.name, name, offset, size, value, is_write))
+
+    def _publish_line(self, name: str, sink: Callable[[bool], None], level: bool) -> None:
+        if self.events.wants(InterruptChange):
+            self.events.publish(InterruptChange(self.clock.now(), name, level))
+        sink(level)
 
     # -- looking --------------------------------------------------------------------------
 

@@ -49,14 +49,12 @@ class Sbi:
         memory: GuestMemory,
         console: ByteChannel,
         control: Control,
-        log: Callable[[str], None],
     ) -> None:
         self._harts = harts
         self._clock = clock
         self._memory = memory
         self._console = console
         self._control = control
-        self._log = log
         self._timers = [
             clock.timer(f"sbi.timer{hart.index}", self._timer_line(hart, True)) for hart in harts
         ]

@@ -90,3 +90,6 @@ class Board(Protocol):
 
     def log(self, message: str) -> None:
         """Say something once to the machine's user."""
+
+    def guest_error(self, message: str) -> None:
+        """The guest did what no driver should: said once; it ends the run of a strict machine."""

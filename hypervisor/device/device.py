@@ -122,13 +122,18 @@ class Device:
                 return (slot, back) if back < slot.size else None
         return None
 
+    def register_at(self, offset: int, write: bool = False) -> str:
+        """The name of the register at `offset`, in hex where there is none."""
+        found = self.slot_at(offset, write)
+        return found[0].register.instance_name(found[0].index) if found else f"{offset:#x}"
+
     def unknown_access(self, offset: int, size: int, value: int | None) -> None:
         """An access where the table has nothing: said once per offset, read as zero."""
         key = (offset, value is not None)
         if key not in self._reported and len(self._reported) < 64:
             self._reported.add(key)
             what = "read of" if value is None else f"write of {value:#x} to"
-            self.board.log(f"{self.name}: {size}-byte {what} unknown register {offset:#x}")
+            self.board.guest_error(f"{self.name}: {size}-byte {what} unknown register {offset:#x}")
 
     def _banked(self, slots: list[Slot], write: bool) -> Slot:
         unusable = "ro" if write else "wo"
@@ -183,7 +188,9 @@ class Device:
                 key = (register.offset << 8 | field.lsb, True)
                 if key not in self._reported:
                     self._reported.add(key)
-                    self.board.log(f"{self.name}: {register.name}.{field.name} is not implemented")
+                    self.board.guest_error(
+                        f"{self.name}: {register.name}.{field.name} is not implemented"
+                    )
 
     # -- helpers for subclasses ---------------------------------------------------------------
 

@@ -190,6 +190,9 @@ class Bench:
     def log(self, message: str) -> None:
         self.messages.append(message)
 
+    def guest_error(self, message: str) -> None:
+        self.messages.append(message)
+
     def build(self, model: Any, name: str = "dev0", **options: Any) -> Any:
         """A device of class `model` on this bench, reset."""
         device = model(name, model.Options(type=model.type, **options), self)
