@@ -18,7 +18,7 @@ from pathlib import Path
 from hypervisor.images import cache, cpio, ext4
 from hypervisor.images.catalogue import Catalogue
 from hypervisor.images.errors import DamagedPackage, ImageError
-from hypervisor.images.modules import ModuleSet, dependency_file
+from hypervisor.images.modules import ModuleSet, dependency_file, without_signature
 from hypervisor.images.packages import PackageStore, Request
 from hypervisor.images.progress import Progress
 from hypervisor.images.recipe import FileContent, Recipe, load_recipe
@@ -259,7 +259,8 @@ def _add_modules(
     closure = ModuleSet(files).closure(recipe.modules)
     base = posixpath.join("lib/modules", version)
     for module in closure:
-        tree.add(posixpath.join(base, module.path), Node("file", 0o644, data=module.data))
+        data = without_signature(module.data) if recipe.signatures == "drop" else module.data
+        tree.add(posixpath.join(base, module.path), Node("file", 0o644, data=data))
     tree.add(f"{base}/modules.dep", Node("file", 0o644, data=dependency_file(closure)))
     names = [name for name in recipe.modules if any(m.name == name for m in closure)]
     tree.add("etc/modules", Node("file", 0o644, data="".join(f"{n}\n" for n in names).encode()))

@@ -19,6 +19,7 @@ import zstandard
 
 from hypervisor.images.errors import ImageError, nearest
 
+_SIGNED = b"~Module signature appended~\n"
 _SUFFIXES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst")
 
 
@@ -77,6 +78,18 @@ class ModuleSet:
 def module_name(path: str) -> str:
     """`kernel/fs/some-fs.ko.xz` as the kernel calls it: `some_fs`."""
     return posixpath.basename(path).split(".ko")[0].strip().replace("-", "_")
+
+
+def without_signature(data: bytes) -> bytes:
+    """A module without the signature appended to it (Linux, include/linux/module_signature.h).
+
+    The kernel then need not hash the module, which takes a guest longer than all else about
+    loading one; it says once that it is tainted.
+    """
+    if not data.endswith(_SIGNED):
+        return data
+    trailer = data[-len(_SIGNED) - 12 : -len(_SIGNED)]
+    return data[: -len(_SIGNED) - 12 - int.from_bytes(trailer[8:], "big")]
 
 
 def dependency_file(modules: Iterable[Module]) -> bytes:

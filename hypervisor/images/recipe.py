@@ -95,6 +95,7 @@ class Recipe(Strict):
     exclude: list[str] = Field([], description="patterns of package files to leave out")
     kernel: str | None = Field(None, description="the catalogue's image that holds the modules")
     modules: list[str] = Field([], description="kernel modules, in the order to load them")
+    signatures: Literal["keep", "drop"] = Field("keep", description="of the modules")
     directories: dict[GuestPath, Permissions | None] = {}
     files: dict[GuestPath, FileContent] = {}
     scripts: dict[GuestPath, str] = Field({}, description="executable files, as text")

@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from hypervisor.images.errors import ImageError
-from hypervisor.images.modules import ModuleSet, dependency_file, module_name
+from hypervisor.images.modules import ModuleSet, dependency_file, module_name, without_signature
 
 MakeModule = Callable[..., bytes]
 
@@ -110,3 +110,12 @@ def test_damaged_module_is_a_sentence(path: str) -> None:
 
 def test_module_names_are_the_kernels() -> None:
     assert module_name("kernel/drivers/char/hw_random/virtio-rng.ko.xz") == "virtio_rng"
+
+
+@pytest.mark.parametrize("signature", [b"", b"signature" * 50])
+def test_signature_is_taken_off(make_module: MakeModule, signature: bytes) -> None:
+    module = make_module("a")
+    about = bytes([0, 0, 2, 0, 0, 0, 0, 0]) + len(signature).to_bytes(4, "big")
+    signed = module + signature + about + b"~Module signature appended~\n"
+    assert without_signature(signed) == module
+    assert without_signature(module) == module
