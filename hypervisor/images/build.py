@@ -150,7 +150,9 @@ class Builder:
                 files[path]["image"] = str(place)
         inputs = {
             "format": _FORMAT,
-            "recipe": recipe.model_dump(mode="json", exclude={"files", "description", "base"}),
+            "recipe": recipe.model_dump(
+                mode="json", exclude={"files", "description", "base"}, exclude_defaults=True
+            ),
             "packages": known,
             "files": files,
             "program": ext4.version() if recipe.format == "ext4" else "",
