@@ -1,11 +1,57 @@
-"""Turns LLVM IR text into callable native code, once per process."""
+"""Native callbacks: LLVM IR text made into code the engine calls, once per process."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from hypervisor.cpu.cells import TRAP_CAUSES, UNITS_PER_TICK, ClockCell, HartCell, Reason, offset
+
 _keep: list[Any] = []
+
+HELPERS = """
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+
+define internal i64 @get(ptr %base, i64 %at) alwaysinline {{
+  %p = getelementptr i8, ptr %base, i64 %at
+  %v = load i64, ptr %p
+  ret i64 %v
+}}
+define internal void @put(ptr %base, i64 %at, i64 %value) alwaysinline {{
+  %p = getelementptr i8, ptr %base, i64 %at
+  store i64 %value, ptr %p
+  ret void
+}}
+define internal ptr @pointer(ptr %base, i64 %at) alwaysinline {{
+  %v = call i64 @get(ptr %base, i64 %at)
+  %p = inttoptr i64 %v to ptr
+  ret ptr %p
+}}
+define internal void @add(ptr %base, i64 %at, i64 %value) alwaysinline {{
+  %old = call i64 @get(ptr %base, i64 %at)
+  %new = add i64 %old, %value
+  call void @put(ptr %base, i64 %at, i64 %new)
+  ret void
+}}
+define internal void @stop(ptr %hart, i64 %reason) alwaysinline {{
+  call void @put(ptr %hart, i64 {reason}, i64 %reason)
+  %uc = call ptr @pointer(ptr %hart, i64 {uc})
+  %f = inttoptr i64 {uc_emu_stop} to ptr
+  %r = call i32 %f(ptr %uc)
+  ret void
+}}
+"""
+"""Words of memory by byte offset, and ending a run; the first part of every module."""
+
+
+def cell_words() -> dict[str, int]:
+    """What IR text may name of the cells: fields as byte offsets, reasons as numbers."""
+    words = {name: offset(HartCell, name) for name, *_ in HartCell._fields_}
+    words |= {name: offset(ClockCell, name) for name, *_ in ClockCell._fields_}
+    words |= {"cause_mask": TRAP_CAUSES - 1, "units_per_tick": UNITS_PER_TICK}
+    for name in ("DEADLINE", "FIRMWARE_CALL", "DOUBLE_FAULT"):
+        words[name] = getattr(Reason, name)
+    return words
 
 
 def compile_ir(text: str, functions: tuple[str, ...]) -> Mapping[str, int]:

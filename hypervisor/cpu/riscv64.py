@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterator, Mapping
-from ctypes import c_int, c_int32, c_uint32, c_uint64, c_void_p
-from functools import cache
+from collections.abc import Mapping
+from ctypes import c_int32, c_uint64
 from typing import Any
 
 from hypervisor.cpu import library
@@ -18,12 +17,10 @@ from hypervisor.cpu.cells import NEVER, ClockCell, HartCell, Reason
 from hypervisor.cpu.engine import Engine
 from hypervisor.cpu.library import EngineError
 from hypervisor.cpu.riscv64_decode import data_address, is_read_modify_write
+from hypervisor.cpu.riscv64_internals import ARCH_RISCV, MODE_RISCV64, find_env, internals
 from hypervisor.cpu.riscv64_native import callbacks
+from hypervisor.cpu.riscv64_registers import PMP_NAMES, Registers
 from hypervisor.device.line import Line
-
-ARCH_RISCV, MODE_RISCV64 = 8, 8
-_REG_USCRATCH = 36
-_CSR_USCRATCH = 0x040
 
 SSIP, MSIP, STIP, MTIP, SEIP, MEIP = 1, 3, 5, 7, 9, 11
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -33,76 +30,11 @@ EXCEPTIONS_TO_SUPERVISOR = 0xB1FF
 """What firmware hands to S-mode: all but ecalls from S- and M-mode."""
 ALL_COUNTERS = 0x7
 
-# Addresses before configurations: a locked entry would refuse its address.
-PMP_NAMES = {f"pmpaddr{n & 15}": n for n in env.PMP_ADDRESSES}
-PMP_NAMES |= {f"pmpcfg{n & 15}": n for n in env.PMP_CONFIGURATIONS}
-
 _ACCESS_FAULT = {
     library.ERR_READ_UNMAPPED: 5,
     library.ERR_WRITE_UNMAPPED: 7,
     library.ERR_FETCH_UNMAPPED: 1,
 }
-
-
-class Internals:
-    """The engine's internal functions for RISC-V."""
-
-    def __init__(self) -> None:
-        d = library.declare
-        self.update_mip = d("riscv_cpu_update_mip_riscv64", c_uint32, c_void_p, c_uint32, c_uint32)
-        self.do_interrupt = d("riscv_cpu_do_interrupt_riscv64", None, c_void_p)
-        self.csr = d(
-            "riscv_csrrw_debug_riscv64", c_int, c_void_p, c_int, c_void_p, c_uint64, c_uint64
-        )
-        self.get_csr_ops = d("riscv_get_csr_ops_riscv64", None, c_int, c_void_p)
-        self.set_csr_ops = d("riscv_set_csr_ops_riscv64", None, c_int, c_void_p)
-        self.tb_flush = d("tb_flush_riscv64", None, c_void_p)
-        self.tlb_flush = d("tlb_flush_riscv64", None, c_void_p)
-        self.synchronize = ctypes.CFUNCTYPE(None, c_void_p)(callbacks()["synchronize"])
-
-    def replace_csr_read(self, number: int, read: int) -> None:
-        """Let `read` (native address) answer reads of a CSR; its access rule stays."""
-        operations = (c_void_p * 4)()
-        self.get_csr_ops(number, operations)
-        operations[1] = read
-        self.set_csr_ops(number, operations)
-
-
-@cache
-def internals() -> Internals:
-    """Bind the internals and install our time and counter CSRs (a table of the whole process)."""
-    found = Internals()
-    native = callbacks()
-    found.replace_csr_read(env.CSR_TIME, native["read_time"])
-    for number in (env.CSR_CYCLE, env.CSR_MCYCLE):
-        found.replace_csr_read(number, native["read_cycle"])
-    for number in (env.CSR_INSTRET, env.CSR_MINSTRET):
-        found.replace_csr_read(number, native["read_instret"])
-    return found
-
-
-def find_env(engine: Engine) -> int:
-    """The address of an instance's CPURISCVState: a CSR operation is handed it when called."""
-    calls = internals()
-    seen: list[int] = []
-
-    def read(pointer: int, number: int, value: Any) -> int:
-        seen.append(pointer)
-        return 0
-
-    answer = library.CsrRead(read)
-    allow = library.CsrPredicate(lambda pointer, number: 0)
-    original = (c_void_p * 4)()
-    calls.get_csr_ops(_CSR_USCRATCH, original)
-    ours = (c_void_p * 4)(library.address_of(allow), library.address_of(answer), None, None)
-    calls.set_csr_ops(_CSR_USCRATCH, ours)
-    try:
-        engine.read_register(_REG_USCRATCH)
-    finally:
-        calls.set_csr_ops(_CSR_USCRATCH, original)
-    if not seen:
-        raise EngineError(f"{library.wheel()} does not call CSR operations; its state is not found")
-    return seen[0]
 
 
 class Hart:
@@ -397,48 +329,3 @@ class Hart:
         self.flush()
         self._mip.value = 0
         self._internals.update_mip(self.cpu, 0xFFFF, mip)
-
-
-class Registers(Mapping[str, int]):
-    """A hart's registers by name: x ("a0"), f ("f10", raw 64 bits), pc, and CSRs."""
-
-    def __init__(self, address: int) -> None:
-        self._address = address
-        self._fields = {name: env.X0 + 8 * n for n, name in enumerate(env.INTEGER_NAMES)}
-        self._fields |= {name: env.F0 + 8 * n for n, name in enumerate(env.FLOAT_NAMES)}
-        self._fields |= env.FIELDS
-        self._csrs = dict(env.CSRS)
-        self._csrs |= PMP_NAMES
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._fields
-        yield from self._csrs
-
-    def __len__(self) -> int:
-        return len(self._fields) + len(self._csrs)
-
-    def __getitem__(self, name: str) -> int:
-        if name == "pc":
-            return c_uint64.from_address(self._address + env.PC).value
-        at = self._fields.get(name)
-        if at is not None:
-            return c_uint64.from_address(self._address + at).value
-        return self.read_csr(self._csrs[name])
-
-    def __setitem__(self, name: str, value: int) -> None:
-        value &= NEVER
-        if name == "pc":
-            c_uint64.from_address(self._address + env.PC).value = value
-        elif name == "zero":
-            return
-        elif (at := self._fields.get(name)) is not None:
-            c_uint64.from_address(self._address + at).value = value
-        else:
-            internals().csr(self._address, self._csrs[name], None, value, NEVER)
-
-    def read_csr(self, number: int) -> int:
-        """Any CSR, whatever the present privilege; KeyError when the hart has none such."""
-        value = c_uint64()
-        if internals().csr(self._address, number, ctypes.byref(value), 0, 0) != 0:
-            raise KeyError(f"no CSR {number:#x}")
-        return value.value

@@ -18,7 +18,8 @@ from hypervisor.cpu import riscv64_env as env
 from hypervisor.cpu.cells import NEVER, ClockCell, Reason
 from hypervisor.cpu.engine import Engine
 from hypervisor.cpu.library import EngineError
-from hypervisor.cpu.riscv64 import ARCH_RISCV, MODE_RISCV64, Hart, find_env
+from hypervisor.cpu.riscv64 import Hart
+from hypervisor.cpu.riscv64_internals import ARCH_RISCV, MODE_RISCV64, find_env
 
 BASE = 0x8000_0000
 SIZE = 1 << 16
