@@ -1,0 +1,160 @@
+"""`python -m tests.perf`: what this machine costs, beside QEMU on the same guests.
+
+Everything is the host's wall time, the median of some runs that alternate between the two, so
+that a busy host is unfair to neither. Needs the guest images, QEMU and ziglang.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from hypervisor.images import Images
+from tests.perf import guests, mmio
+from tests.perf.emulators import (
+    BenchmarkError,
+    Timing,
+    boot_ours,
+    boot_qemu,
+    qemu_version,
+    time_ours,
+    time_qemu,
+)
+from tests.perf.table import Row, as_markdown, as_text, put_in_readme
+
+MEBIBYTE = 1 << 20
+
+
+def boot_rows(runs: int, folder: Path) -> list[Row]:
+    guest = guests.power_off_guest(Images())
+    boot_ours(guest, folder)  # from here on modules are compiled and files are in memory
+    ours, qemu = _alternate(
+        runs, lambda: boot_ours(guest, folder), lambda: boot_qemu(guest, folder)
+    )
+    startup = statistics.median(timing.startup or 0 for timing in ours)
+    return [
+        Row("boot to userspace and power off", "s", _wall(ours), _wall(qemu), 1.2, "ratio"),
+        Row("start to the first guest instruction", "s", startup, target=1.0),
+    ]
+
+
+def loop_rows(runs: int, folder: Path) -> list[Row]:
+    guest = guests.loops_guest(Images(), folder)
+    ours, qemu = _alternate(runs, lambda: time_ours(guest), lambda: time_qemu(guest))
+    fork, loop = f"{guests.FORKS} fork and exec", f"sh counting to {guests.STEPS:,}"
+    besides = "memory besides the guest's RAM"
+    return [
+        Row(fork, "s", _between(ours, "fork"), _between(qemu, "fork"), 1.2, "ratio"),
+        Row(loop, "s", _between(ours, "loop"), _between(qemu, "loop"), 2.5, "ratio"),
+        Row(besides, "MiB", _overhead(ours), _overhead(qemu), 400),
+    ]
+
+
+def disk_rows(runs: int, folder: Path) -> list[Row]:
+    guest = guests.disk_guest(Images(), folder)
+    ours, qemu = _alternate(runs, lambda: time_ours(guest), lambda: time_qemu(guest))
+    megabytes, reads = guests.DISK_BYTES / 1e6, guests.RANDOM_READS
+    return [
+        Row(
+            "virtio-blk sequential read",
+            "MB/s",
+            megabytes / _between(ours, "sequential"),
+            megabytes / _between(qemu, "sequential"),
+            200,
+            "least",
+        ),
+        Row(
+            "virtio-blk 4 KiB random reads, one at a time",
+            "/s",
+            reads / _between(ours, "random"),
+            reads / _between(qemu, "random"),
+            5000,
+            "least",
+        ),
+    ]
+
+
+def mmio_rows(runs: int, folder: Path) -> list[Row]:
+    figures = mmio.measure(runs)
+    return [Row(name, "us", seconds * 1e6, target=3.0) for name, seconds in figures.items()]
+
+
+GROUPS: dict[str, Callable[[int, Path], list[Row]]] = {
+    "boot": boot_rows,
+    "loops": loop_rows,
+    "mmio": mmio_rows,
+    "disk": disk_rows,
+}
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        for name in options.only or GROUPS:
+            try:
+                rows += GROUPS[name](options.runs, Path(folder))
+            except BenchmarkError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                return 1
+    print(as_text(rows))
+    host = _host(options.runs)
+    print(f"\n{host}")
+    if options.json is not None:
+        document = {"host": host, "rows": [row.data() for row in rows]}
+        options.json.write_text(json.dumps(document, indent=2) + "\n")
+    if options.readme:
+        put_in_readme(guests.ROOT / "README.md", as_markdown(rows, host))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.perf", description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="runs to take medians of")
+    parser.add_argument("--only", action="append", choices=GROUPS, help="may repeat")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--readme", action="store_true", help="put the table in README.md")
+    return parser
+
+
+def _alternate(
+    runs: int, ours: Callable[[], Timing], qemu: Callable[[], Timing]
+) -> tuple[list[Timing], list[Timing]]:
+    pairs = []
+    for number in range(runs):
+        print(f"run {number + 1} of {runs}", end="\r", file=sys.stderr, flush=True)
+        pairs.append((ours(), qemu()))
+    return [first for first, _ in pairs], [second for _, second in pairs]
+
+
+def _wall(timings: list[Timing]) -> float:
+    return statistics.median(timing.wall for timing in timings)
+
+
+def _between(timings: list[Timing], name: str) -> float:
+    return statistics.median(timing.marks.between(name) for timing in timings)
+
+
+def _overhead(timings: list[Timing]) -> float:
+    return max(timing.overhead for timing in timings) / MEBIBYTE
+
+
+def _host(runs: int) -> str:
+    """A sentence on where the figures come from."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    processor = f"{len(models)} x {models[0]}" if models else platform.machine()
+    return (
+        f"Medians of {runs} runs in turn with QEMU {qemu_version()} (TCG) on {processor}, "
+        f"Python {platform.python_version()}."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""What the benchmarks boot: initramfs archives with a script to start, a program, a disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypervisor.images import Images, cpio
+
+ROOT = Path(__file__).parents[2]
+COMMAND_LINE = "console=ttyS0 no4lvl"
+FORKS = 200
+STEPS = 100_000
+DISK_BYTES = 256 << 20
+RANDOM_READS = 4_000
+
+LOOPS = f"""#!/bin/busybox sh
+echo '<begin fork>'
+i=0; while [ $i -lt {FORKS} ]; do /bin/busybox true; i=$((i+1)); done
+echo '<end fork>'
+echo '<begin loop>'
+i=0; while [ $i -lt {STEPS} ]; do i=$((i+1)); done
+echo '<end loop>'
+exec /bin/busybox poweroff -f
+"""
+
+READS = f"""#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox mount -t devtmpfs devtmpfs /dev
+for module in virtio_mmio virtio_blk; do /bin/busybox modprobe $module; done
+while [ ! -b /dev/vda ]; do /bin/busybox sleep 0.1; done
+/diskread /dev/vda sequential {DISK_BYTES}
+/diskread /dev/vda random {RANDOM_READS}
+exec /bin/busybox poweroff -f
+"""
+
+MARKER = re.compile(rb"<(begin|end) (\w+)>")
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What both emulators are given."""
+
+    machine: str
+    """Our description; the rest overrides what it says."""
+    kernel: Path
+    initrd: Path
+    command_line: str
+    disk: Path | None = None
+
+
+def power_off_guest(images: Images) -> Guest:
+    """Busybox as the first process powers off at once."""
+    return Guest(
+        str(ROOT / "configs" / "riscv64-debian.yaml"),
+        images.path("image:debian-riscv64/linux"),
+        images.path("image:debian-riscv64/busybox"),
+        f"{COMMAND_LINE} rdinit=/bin/busybox -- poweroff -f",
+    )
+
+
+def loops_guest(images: Images, folder: Path) -> Guest:
+    """Forks, then counts."""
+    return Guest(
+        str(ROOT / "configs" / "riscv64-debian.yaml"),
+        images.path("image:debian-riscv64/linux"),
+        _archive(images.path("image:debian-riscv64/busybox"), folder / "loops.cpio", LOOPS),
+        f"{COMMAND_LINE} rdinit=/bench.sh",
+    )
+
+
+def disk_guest(images: Images, folder: Path) -> Guest:
+    """Reads a disk that the host has in its page cache."""
+    program = folder / "diskread"
+    compile_program("diskread", program)
+    disk = folder / "disk.img"
+    with disk.open("wb") as file:
+        for _ in range(DISK_BYTES >> 20):
+            file.write(os.urandom(1 << 20))
+    base = images.path("image:debian-riscv64-current/boot")
+    return Guest(
+        str(ROOT / "configs" / "riscv64-disk.yaml"),
+        images.path("image:debian-riscv64-current/linux"),
+        _archive(base, folder / "reads.cpio", READS, program),
+        f"{COMMAND_LINE} rdinit=/bench.sh",
+        disk,
+    )
+
+
+def compile_program(name: str, output: Path) -> None:
+    """A program of ours for the guest, static."""
+    source = Path(__file__).with_name("programs") / f"{name}.c"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-linux-musl"),
+            *("-static", "-O2", "-s", "-Wall", "-Wextra", "-o", str(output), str(source)),
+        ],
+        check=True,
+    )
+
+
+def _archive(base: Path, output: Path, script: str, program: Path | None = None) -> Path:
+    """An image's initramfs with /bench.sh behind it: Linux takes archives in a row."""
+    members = [cpio.Member("bench.sh", stat.S_IFREG | 0o755, script.encode())]
+    if program is not None:
+        members.append(cpio.Member(program.name, stat.S_IFREG | 0o755, program.read_bytes()))
+    output.write_bytes(base.read_bytes() + cpio.write(members))
+    return output
