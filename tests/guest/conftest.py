@@ -238,7 +238,9 @@ def ask() -> Callable[..., str]:
     def run(machine: Machine, command: str, timeout: float = 300) -> str:
         machine.console.send(command + "\n")
         answer = machine.console.expect(PROMPT, timeout=timeout).replace("\r", "")
-        return answer.partition("\n")[2].removesuffix(PROMPT).removesuffix(PROMPT[1:])
+        for character in command:  # the shell breaks a long line into several
+            answer = answer[answer.index(character) + 1 :]
+        return answer.removeprefix("\n").removesuffix(PROMPT).removesuffix(PROMPT[1:])
 
     return run
 
