@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := passt qemu-utils qemu-system-misc e2fsprogs device-tree-compiler cpio iproute2 xz-utils gnupg dpkg-dev apt-utils
+PACKAGES := passt qemu-utils qemu-system-misc e2fsprogs device-tree-compiler cpio iproute2 xz-utils gnupg
 
 .PHONY: run test check format unit guest bench fuzz soak packages clean
 
