@@ -34,6 +34,9 @@ _ACCESS_FAULT = {
     library.ERR_READ_UNMAPPED: 5,
     library.ERR_WRITE_UNMAPPED: 7,
     library.ERR_FETCH_UNMAPPED: 1,
+    library.ERR_READ_PROT: 5,
+    library.ERR_WRITE_PROT: 7,
+    library.ERR_FETCH_PROT: 1,  # a device's page
 }
 
 
