@@ -69,8 +69,9 @@ class Bus:
     guest_error: Callable[[str], None]
     """Told of accesses to where nothing is."""
     windows: list[Window] = field(default_factory=list)
-    failure: Exception | None = None
-    """What a device raised; the run loop raises it at the next safe point."""
+    failure: BaseException | None = None
+    """What a device raised, or Ctrl-C while it worked; the run loop raises it at the next safe
+    point."""
     _unknown: set[int] = field(default_factory=set)
 
     def add(self, device: Device, base: int, size: int) -> None:
@@ -104,7 +105,7 @@ class Bus:
             window.reads += 1
             try:
                 return window.read(offset, size) if offset < limit else self._hole(window, offset)
-            except Exception as error:
+            except BaseException as error:
                 return self._failed(error)
 
         def write(uc: int, offset: int, size: int, value: int, data: int) -> None:
@@ -114,7 +115,7 @@ class Bus:
                     window.write(offset, size, value)
                 else:
                     self._hole(window, offset)
-            except Exception as error:
+            except BaseException as error:
                 self._failed(error)
 
         return read, write
@@ -136,7 +137,7 @@ class Bus:
             window.reads += 1
             try:
                 return window.read(base + offset - window.base, size)
-            except Exception as error:
+            except BaseException as error:
                 return self._failed(error)
 
         def write(uc: int, offset: int, size: int, value: int, data: int) -> None:
@@ -147,7 +148,7 @@ class Bus:
             window.writes += 1
             try:
                 window.write(base + offset - window.base, size, value)
-            except Exception as error:
+            except BaseException as error:
                 self._failed(error)
 
         return read, write
@@ -163,7 +164,7 @@ class Bus:
             )
         return 0
 
-    def _failed(self, error: Exception) -> int:
+    def _failed(self, error: BaseException) -> int:
         if self.failure is None:
             self.failure = error
         self.clock.deadline = 0

@@ -1,4 +1,4 @@
-"""Small machines: an assembled guest, its description, and files in a directory of the test's own."""
+"""Harts with a little RAM, and small whole machines that run an assembled guest."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from hypervisor.bus import Bus
+from hypervisor.cpu import selftest
+from hypervisor.cpu.cells import NEVER
+from hypervisor.cpu.riscv64 import Hart
 from hypervisor.machine import Machine
+from hypervisor.memory import Memory
+from hypervisor.time.clock import VirtualClock
 
-FINISHER, CLINT, UART = 0x10_0000, 0x200_0000, 0x1000_0000
+RAM = 0x8000_0000
 
 DEVICES = """
   finisher: {type: sifive.test, at: 0x0010_0000}
@@ -19,13 +25,70 @@ DEVICES = """
   uart0: {type: ns16550a, at: 0x1000_0000, irq: plic.10, backend: stdio}
 """
 
-POWER_OFF = """
-    li t0, 0x5555
-    li t1, 0x100000
-    sw t0, (t1)
-    j .
-"""
-"""Ends a guest's program; falls through nowhere."""
+
+class Rig:
+    """RAM and `harts` on one clock, as the machine would wire them."""
+
+    def __init__(self, assemble: Callable[[str], bytes], harts: int = 1) -> None:
+        self.assemble = assemble
+        self.clock = VirtualClock(0)
+        self.memory = Memory(RAM, 1 << 20)
+        self.memory.on_write.append(self.clock.cell)
+        self.messages: list[str] = []
+        self.bus = Bus(self.clock.cell, self.messages.append)
+        layout = selftest.verify()
+        self.harts = [Hart(n, self.clock.cell, layout.exception_index) for n in range(harts)]
+        for hart in self.harts:
+            hart.map_ram(RAM, self.memory.size, self.memory.host_address)
+            hart.reset(firmware=True)
+
+    def connect(self) -> None:
+        """Map the bus's windows."""
+        for hart in self.harts:
+            self.bus.connect(hart.engine)
+
+    def load(self, source: str) -> Hart:
+        """Assemble to the start of RAM and point the first hart at it, in M-mode."""
+        self.memory.write(RAM, self.assemble(source))
+        self.harts[0].begin(RAM)
+        return self.harts[0]
+
+    def run(self, source: str, limit: int = 50) -> Hart:
+        """Load and run until WFI, at most `limit` stretches."""
+        hart = self.load(source)
+        for _ in range(limit):
+            hart.take_interrupt_lines()
+            self.clock.cell.deadline = NEVER
+            hart.run()
+            if hart.waiting:
+                return hart
+        raise AssertionError(f"no wfi; pc {hart.pc:#x}")
+
+    def close(self) -> None:
+        for hart in self.harts:
+            hart.close()
+        self.memory.close()
+
+
+@pytest.fixture
+def rig(assemble: Callable[[str], bytes]) -> Iterator[Rig]:
+    one = Rig(assemble)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def two_harts(assemble: Callable[[str], bytes]) -> Iterator[Rig]:
+    pair = Rig(assemble, harts=2)
+    yield pair
+    pair.close()
+
+
+@pytest.fixture
+def four_harts(assemble: Callable[[str], bytes]) -> Iterator[Rig]:
+    four = Rig(assemble, harts=4)
+    yield four
+    four.close()
 
 
 @dataclass
