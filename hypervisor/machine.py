@@ -23,7 +23,7 @@ from hypervisor.bus import Bus
 from hypervisor.config import Description, check_catalogue, load_description
 from hypervisor.console import Console, NullChannel, Step
 from hypervisor.cpu import selftest
-from hypervisor.cpu.cells import NEVER, Reason
+from hypervisor.cpu.cells import Reason
 from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.riscv64_env import CAUSES
 from hypervisor.device import Board, ByteChannel, Device
@@ -35,6 +35,9 @@ from hypervisor.time.clock import VirtualClock, to_nanoseconds, to_units
 
 SLICE_UNITS = 64_000 * 32 // 25
 """How long one hart runs while others wait for their turn: 64 us."""
+
+BREATH_UNITS = 50_000_000 * 32 // 25
+"""How long a hart runs at most before Python sees signals again: 50 ms."""
 
 PANIC = b"Kernel panic - not syncing"
 
@@ -323,7 +326,9 @@ class Machine:
     def _run_hart(self, hart: Hart) -> None:
         cell = self.clock.cell
         due = self.clock.next_deadline()
-        deadline = NEVER if due is None else to_units(due)
+        deadline = cell.units + BREATH_UNITS
+        if due is not None:
+            deadline = min(deadline, to_units(due))
         if self._slice_end is not None:
             deadline = min(deadline, self._slice_end)
         cell.deadline = deadline
@@ -436,7 +441,27 @@ class Machine:
 
     def save_state(self) -> Mapping[str, Any]:
         """Everything but RAM, as plain data."""
-        return {**self._state(), "console": self.console.save(), "resets": self.resets}
+        return {
+            **self._state(),
+            "console": self.console.save(),
+            "resets": self.resets,
+            "power": [self.power.off, self.power.reset],
+        }
+
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse, with ValueError, what another version of this program saved."""
+        own = self.save_state()
+        for part in (None, "devices", "clock", "console"):
+            here, there = (own, state) if part is None else (own[part], state[part])
+            if different := here.keys() ^ there.keys():
+                raise ValueError(f"{min(different)} is not in both")
+        if len(state["harts"]) != len(self.cpu):
+            raise ValueError("the number of harts differs")
+        for here, there in zip(own["harts"], state["harts"], strict=True):
+            if here.keys() ^ there.keys() or here["registers"].keys() ^ there["registers"].keys():
+                raise ValueError("the harts' registers differ")
+        for name, device in self.devices.items():
+            device.check_shape(state["devices"][name])
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take `save_state`'s data; RAM must be loaded before."""
@@ -448,6 +473,8 @@ class Machine:
         self.console.load(state["console"])
         self.clock.load(state["clock"])
         self.resets = state["resets"]
+        self.power.off, self.power.reset = state["power"]
+        self.bus.failure = self._failure = None
         self._turn = state["turn"]
         self._slice_end = state["slice_end"]
 
