@@ -1,8 +1,9 @@
 """Snapshot files: a whole machine, to be restored in another process.
 
-Layout (integers little-endian): magic, u32 version, u32 header length, header (CBOR, zstd
-frame), pages (zstd frame with checksum: the 4 KiB pages the header lists, in order). The header
-names the description by digest, and every disk by the digest of the bytes it does not carry.
+Layout (integers little-endian): magic, u32 version, u32 header length, u64 file length, header
+(CBOR, zstd frame), pages (zstd frame: the 4 KiB pages the header lists, in order). Both frames
+have checksums. The header names the description by digest, and every disk by the digest of the
+bytes it does not carry.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 MAGIC = b"HVSNAP\r\n"
 VERSION = 1
-_PREFIX = struct.Struct("<8sII")
-_HEADER_LIMIT = 4 << 30
+_PREFIX = struct.Struct("<8sIIQ")
+_HEADER_LIMIT = 1 << 30
 _CHUNK = 1 << 20
 
 
@@ -42,13 +43,16 @@ def save(machine: Machine, path: Path) -> None:
         "pages": struct.pack(f"<{len(pages)}Q", *pages),
         "state": machine.save_state(),
     }
-    packed = zstandard.ZstdCompressor(level=3).compress(cbor2.dumps(header))
+    packed = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(cbor2.dumps(header))
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
             try:
-                file.write(_PREFIX.pack(MAGIC, VERSION, len(packed)))
+                file.write(bytes(_PREFIX.size))
                 file.write(packed)
                 _write_pages(memory.map, pages, file)
+                length = file.tell()
+                file.seek(0)
+                file.write(_PREFIX.pack(MAGIC, VERSION, len(packed), length))
                 file.flush()
                 os.fsync(file.fileno())
                 os.replace(file.name, path)
@@ -93,21 +97,31 @@ def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
     prefix = file.read(_PREFIX.size)
     if len(prefix) < _PREFIX.size or prefix[:8] != MAGIC:
         raise SnapshotError(f"{path} is not a snapshot file")
-    _, version, length = _PREFIX.unpack(prefix)
+    _, version, length, whole = _PREFIX.unpack(prefix)
     if version != VERSION:
         raise SnapshotError(
             f"{path} is a snapshot of format {version}; this program reads {VERSION}"
         )
+    if os.fstat(file.fileno()).st_size != whole or whole < _PREFIX.size + length:
+        raise SnapshotError(f"the snapshot {path} is damaged: it is not of the length it had")
     try:
-        packed = zstandard.ZstdDecompressor().decompress(
-            file.read(length), max_output_size=_HEADER_LIMIT
-        )
-        header = cbor2.loads(packed)
+        header = cbor2.loads(_unpack(file.read(length)))
         if not isinstance(header, dict) or {"description", "ram", "pages", "state"} - set(header):
             raise ValueError
     except (zstandard.ZstdError, cbor2.CBORDecodeError, ValueError):
         raise SnapshotError(f"the snapshot {path} is damaged: its header cannot be read") from None
     return header
+
+
+def _unpack(packed: bytes) -> bytes:
+    """The header, if its size is sane: what the frame says of it is not believed."""
+    unpacked = bytearray()
+    with zstandard.ZstdDecompressor().stream_reader(packed) as stream:
+        while piece := stream.read(_CHUNK):
+            unpacked += piece
+            if len(unpacked) > _HEADER_LIMIT:
+                raise ValueError
+    return bytes(unpacked)
 
 
 def _check(machine: Machine, header: dict[str, Any], pages: tuple[int, ...], path: Path) -> None:
@@ -117,6 +131,10 @@ def _check(machine: Machine, header: dict[str, Any], pages: tuple[int, ...], pat
         raise SnapshotError(f"the snapshot {path} is of a machine with other RAM")
     if any(page % PAGE or page >= machine.memory.size for page in pages):
         raise SnapshotError(f"the snapshot {path} is damaged: it has pages outside RAM")
+    try:
+        machine.check_state(header["state"])
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
+        raise _misfit(path, error) from None
 
 
 def _pages(file: BinaryIO, count: int, path: Path) -> Any:
@@ -147,4 +165,8 @@ def _apply(machine: Machine, header: dict[str, Any], pages: Any, path: Path) -> 
     try:
         machine.load_state(header["state"])
     except (KeyError, ValueError, TypeError) as error:
-        raise SnapshotError(f"the snapshot {path} does not fit this machine: {error}") from None
+        raise _misfit(path, error) from None
+
+
+def _misfit(path: Path, error: Exception) -> SnapshotError:
+    return SnapshotError(f"the snapshot {path} does not fit this machine: {error}")
