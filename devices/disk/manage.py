@@ -62,6 +62,8 @@ def create(path: str | os.PathLike[str], size: int) -> DiskInfo:
         raise BackendError(
             f"{path}: a disk's size must be a multiple of {SECTOR} bytes above zero, not {size}"
         )
+    if size >= 1 << 63:
+        raise BackendError(f"{path}: no file can have {size} bytes")
     with refusals(path):
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

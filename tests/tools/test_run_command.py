@@ -96,7 +96,9 @@ def test_console_file_that_fills_up_does_not_stop_the_guest(folder, command):
     result = command("run", "board.yaml", "--console", "file:/dev/full", "--send", "q")
 
     assert result.code == 0
-    assert result.err == "hypervisor: the console file /dev/full ends here: No space left on device\n"
+    assert (
+        result.err == "hypervisor: the console file /dev/full ends here: No space left on device\n"
+    )
 
 
 def test_stats_hold_every_figure(folder, command):
