@@ -39,6 +39,7 @@ class Console:
         self._readable: list[Callable[[], None]] = []
         self._steps: deque[Step] = deque()
         self._searched = 0
+        self._scanned = 0
         self._watched: list[tuple[bytes, Callable[[], None]]] = []
 
     # -- the device's side ----------------------------------------------------------------
@@ -51,12 +52,14 @@ class Console:
             dropped = len(self.output) - KEPT_OUTPUT
             del self.output[:dropped]
             self._searched = max(0, self._searched - dropped)
+            self._scanned = max(0, self._scanned - dropped)
         for sink in self.sinks:
             sink(data)
         for text, found in self._watched:
-            if self.output.find(text, max(0, len(self.output) - len(data) - len(text))) >= 0:
+            if self.output.find(text, max(0, len(self.output) - len(data) - len(text) + 1)) >= 0:
                 found()
-        if self._steps and self._steps[0].action == "until" and self._found(self._steps[0].text):
+        step = self.script_pending
+        if step and step.action == "until" and self._found(step.text) is not None:
             self._stop_soon()
 
     def read(self, limit: int) -> bytes:
@@ -101,9 +104,9 @@ class Console:
             awaited = step.action == "until"
             if awaited:
                 end = self._found(step.text)
-                if not end:
+                if end is None:
                     return False
-                self._searched = end
+                self._searched = self._scanned = end
             else:
                 self.send(step.text)
             self._steps.popleft()
@@ -111,11 +114,21 @@ class Console:
 
     def drop_script(self) -> None:
         self._steps.clear()
+        self._scanned = self._searched
 
-    def _found(self, text: bytes) -> int:
-        """Where the first `text` not yet consumed ends, 0 when there is none."""
-        position = self.output.find(text, self._searched)
-        return position + len(text) if position >= 0 else 0
+    def withdraw(self, step: Step) -> None:
+        """Wait for this very step no more."""
+        self._steps = deque(other for other in self._steps if other is not step)
+        self._scanned = self._searched
+
+    def _found(self, text: bytes) -> int | None:
+        """Where the first `text` not yet consumed ends, None when there is none. What was looked
+        through for this step is not looked through again."""
+        position = self.output.find(text, self._scanned)
+        if position >= 0:
+            return position + len(text)
+        self._scanned = max(self._scanned, len(self.output) - len(text) + 1)
+        return None
 
     @property
     def sha256(self) -> str:
@@ -138,7 +151,7 @@ class Console:
         self.written = state["written"]
         self._digest = hashlib.sha256(self.output)
         self._input = deque(state["input"])
-        self._searched = state["searched"]
+        self._searched = self._scanned = state["searched"]
         self._steps.clear()
 
 
