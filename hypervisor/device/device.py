@@ -214,7 +214,7 @@ class Device:
 
     def load(self, state: dict[str, Any]) -> None:
         """Take a saved state; refuse one of another shape with ValueError."""
-        self._check_shape(state)
+        self.check_shape(state)
         for name, values in state["registers"].items():
             self.values[name][:] = values
         for name, deadline in state["timers"].items():
@@ -226,7 +226,8 @@ class Device:
         self.irq.set(state["irq"])
         self.restored()
 
-    def _check_shape(self, state: dict[str, Any]) -> None:
+    def check_shape(self, state: dict[str, Any]) -> None:
+        """Refuse a state of another version of this model with ValueError."""
         registers = state["registers"]
         timers, own = set(state["timers"]), set(state["state"])
         wrong = [f"register {name}" for name in registers.keys() ^ self.values.keys()]
