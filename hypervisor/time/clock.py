@@ -22,6 +22,12 @@ def to_units(nanoseconds: int) -> int:
     return -(-nanoseconds * 32 // 25)
 
 
+END_OF_TIME = to_nanoseconds(1 << 63)
+"""228 years on: no timer fires later, and idle time does not pass beyond."""
+_STALE_ENTRIES = 64
+"""Queue entries of timers armed anew or cancelled that may wait to be dropped."""
+
+
 class VirtualTimer:
     """A named call at a virtual time; see hypervisor.device.Timer."""
 
@@ -77,9 +83,13 @@ class VirtualClock:
 
     def push(self, deadline: int, timer: VirtualTimer) -> int:
         """Queue `timer`; the entry's number. A run in progress notices a nearer deadline."""
+        queue = self._queue
+        if len(queue) > 2 * len(self.timers) + _STALE_ENTRIES:
+            queue[:] = [entry for entry in queue if entry[2].is_current(entry[1])]
+            heapq.heapify(queue)
         self._order += 1
-        heapq.heappush(self._queue, (deadline, self._order, timer))
-        self.cell.deadline = min(self.cell.deadline, to_units(deadline))
+        heapq.heappush(queue, (deadline, self._order, timer))
+        self.cell.deadline = max(0, min(self.cell.deadline, to_units(deadline)))
         return self._order
 
     def next_deadline(self) -> int | None:
@@ -87,7 +97,7 @@ class VirtualClock:
         queue = self._queue
         while queue and not queue[0][2].is_current(queue[0][1]):
             heapq.heappop(queue)
-        return queue[0][0] if queue else None
+        return queue[0][0] if queue and queue[0][0] <= END_OF_TIME else None
 
     def run_due(self) -> None:
         """Fire everything due now."""
@@ -98,7 +108,7 @@ class VirtualClock:
 
     def pass_idle(self, until: int) -> None:
         """Let time go on to `until` (ns) with nothing executed."""
-        gap = to_units(until) - self.cell.units
+        gap = to_units(min(until, END_OF_TIME)) - self.cell.units
         if gap > 0:
             self.cell.units += gap
             self.cell.idle += gap
