@@ -56,13 +56,15 @@ class HostThreads:
             self._timer.arm(self._due[0][0])
 
     def _complete(self) -> None:
-        while self._due and self._due[0][0] <= self._clock.now():
-            _, _, future, done = self._due.popleft()
-            error = future.exception()
-            if error is not None and not isinstance(error, Exception):
-                raise error
-            done(error if error is not None else future.result())
-        self._arm()
+        try:
+            while self._due and self._due[0][0] <= self._clock.now():
+                _, _, future, done = self._due.popleft()
+                error = future.exception()
+                if error is not None and not isinstance(error, Exception):
+                    raise error
+                done(error if error is not None else future.result())
+        finally:  # what a device raises here must not lose the others' completions
+            self._arm()
 
 
 class Inbox:
@@ -83,10 +85,11 @@ class Inbox:
         return bool(self._posts)
 
     def drain(self) -> None:
+        """Run what has been posted; what that posts waits for the next safe point."""
         self._arrived.clear()
-        while self._posts:
+        for _ in range(len(self._posts)):
             self._posts.popleft()()
 
     def wait(self, seconds: float) -> bool:
         """Sleep until something arrives; whether it did."""
-        return self._arrived.wait(seconds) or bool(self._posts)
+        return bool(self._posts) or self._arrived.wait(seconds)
