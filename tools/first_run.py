@@ -8,27 +8,33 @@ import sys
 import click
 
 from hypervisor.images import ImageError, Images
-from tools.main import run
+from tools.main import open_standard_streams, run
 from tools.progress import progress
+from tools.terminal import nothing_to_come
 
-DEBIAN, BUNDLED = "configs/riscv64-debian.yaml", "configs/riscv64-hello.yaml"
-IMAGE = "debian-riscv64"
+IMAGES = ("image:debian-riscv64/linux", "image:debian-riscv64/busybox")
+DEBIAN = ("configs/riscv64-debian.yaml", "\n# ")
+BUNDLED = ("configs/riscv64-hello.yaml", "hello> ")
+"""A description, and the prompt that its guest comes to."""
 
 
 def main() -> int:
     """Fetch the image, say how to leave, and run; the exit code."""
-    machine = choose()
+    machine, prompt = choose()
+    if nothing_to_come():
+        click.echo("Nobody is here to type: the run ends at the guest's prompt.", err=True)
+        return run(["run", machine, "--until", prompt.replace("\n", "\\n")])
     click.echo("Ctrl-A x leaves, Ctrl-A h helps.", err=True)
     return run(["run", machine])
 
 
-def choose() -> str:
-    """The description to run: Debian's where its image can be had."""
+def choose() -> tuple[str, str]:
+    """What to run: Debian where its image can be had."""
     try:
         with progress() as report:
             images = Images(progress=report)
-            for name in ("linux", "busybox"):
-                images.path(f"image:{IMAGE}/{name}")
+            for reference in IMAGES:
+                images.path(reference)
     except ImageError as error:
         reason = " ".join(str(error).split())
         click.echo(f"Debian's image cannot be had, so the bundled guest runs: {reason}", err=True)
@@ -37,4 +43,5 @@ def choose() -> str:
 
 
 if __name__ == "__main__":
+    open_standard_streams()
     sys.exit(main())

@@ -40,7 +40,7 @@ for command in (
 
 def main() -> None:
     """Entry point of the console script: foreseen errors become their sentences."""
-    _open_standard_streams()
+    open_standard_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -79,7 +79,7 @@ def _run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _open_standard_streams() -> None:
+def open_standard_streams() -> None:
     """Where a standard stream is closed, the next file opened would take its number, and the
     console would be written into a disk or into guest RAM."""
     for number in range(3):

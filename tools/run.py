@@ -78,7 +78,7 @@ def _run(request: Request, console: Spec, stats: _Stats, ending: Ending) -> int:
         code = outcome.code
         if outcome.kind == "stopped" and ending.signal is not None:
             code = 128 + ending.signal
-        if outcome.kind != "power-off":
+        if outcome.kind not in ("power-off", "until"):
             say(outcome.sentence)
         if outcome.report:
             click.echo(outcome.report, err=True)

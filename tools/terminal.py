@@ -136,13 +136,17 @@ class Stdio:
         os.close(stop)
 
 
+def nothing_to_come() -> bool:
+    """Whether standard input is /dev/null."""
+    status = os.fstat(_INPUT)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.stat(os.devnull).st_rdev
+
+
 def _from_the_start() -> bytes | None:
     """All of standard input where it is a file or /dev/null; None where it comes in time."""
-    status = os.fstat(_INPUT)
-    null = os.stat(os.devnull).st_rdev
-    if stat.S_ISCHR(status.st_mode) and status.st_rdev == null:
+    if nothing_to_come():
         return b""
-    if stat.S_ISREG(status.st_mode):
+    if stat.S_ISREG(os.fstat(_INPUT).st_mode):
         with open(_INPUT, "rb", closefd=False) as file:
             return file.read(_FILE_LIMIT)
     return None
