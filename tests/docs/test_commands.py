@@ -32,8 +32,10 @@ EXAMPLES = ROOT / "docs" / "examples"
 HOST_SECONDS = 300
 
 FENCE = re.compile(r"^```(\w+) ?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"^\$ (.*(?:\\\n.*)*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 EXIT = re.compile(r"\s+# exit (\d+)$")
+UNSEEN = re.compile(r"\r|\x1b\[[0-9;?]*[A-Za-z]")
+"""What a terminal does not show."""
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -107,7 +109,7 @@ def type_command(command: Command, folder: Path) -> None:
         timeout=HOST_SECONDS,
         check=False,
     )
-    printed = result.stdout.decode(errors="replace").replace("\r", "").rstrip("\n") + "\n"
+    printed = UNSEEN.sub("", result.stdout.decode(errors="replace")).rstrip("\n") + "\n"
     told = f"line {command.line}: $ {command.text}\n{printed}"
     assert result.returncode == command.code, told
     shown = command.output or "...\n"
