@@ -18,8 +18,8 @@ class HostError(Exception):
     """The host cannot do what the command line asks: one sentence."""
 
 
-class Interrupted(Exception):
-    """A signal ended the program before a machine ran."""
+class Interrupted(BaseException):
+    """A signal ended the program while no machine ran. No error, so nobody takes it for one."""
 
     def __init__(self, signal: int) -> None:
         super().__init__("interrupted")

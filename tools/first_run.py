@@ -20,7 +20,11 @@ BUNDLED = ("configs/riscv64-hello.yaml", "hello> ")
 
 def main() -> int:
     """Fetch the image, say how to leave, and run; the exit code."""
-    machine, prompt = choose()
+    try:
+        machine, prompt = choose()
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        return 130
     if nothing_to_come():
         click.echo("Nobody is here to type: the run ends at the guest's prompt.", err=True)
         return run(["run", machine, "--until", prompt.replace("\n", "\\n")])

@@ -10,7 +10,7 @@ import traceback
 import click
 
 from tools import disk_commands, image_commands, machine_commands, run_command
-from tools.errors import BUG, exit_code
+from tools.errors import BUG, Interrupted, exit_code
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:
+    except (Exception, Interrupted) as error:
         code = exit_code(error)
         if code is None:
             traceback.print_exc()

@@ -20,7 +20,7 @@ from hypervisor.config.files import file_references
 from hypervisor.console import Step
 from tools.console_end import Spec, SpecError, attach
 from tools.ending import Ending
-from tools.errors import BUG, HostError, exit_code
+from tools.errors import BUG, HostError, Interrupted, exit_code
 
 if TYPE_CHECKING:
     from hypervisor.machine import Machine, Outcome
@@ -53,7 +53,7 @@ def run(request: Request) -> int:
         ending = stack.enter_context(Ending())
         try:
             return _run(request, console, stats, ending)
-        except Exception as error:
+        except (Exception, Interrupted) as error:
             code = exit_code(error)
             stats.write({"exit": code or BUG, "outcome": "error", "sentence": str(error)})
             raise

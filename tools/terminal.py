@@ -75,6 +75,7 @@ class Stdio:
             self._open_input()
 
     def close(self) -> None:
+        """The terminal is as it was, and what is printed next begins a line."""
         if self._thread is not None:
             os.close(self._wake)
             self._thread.join()
@@ -84,6 +85,9 @@ class Stdio:
             with contextlib.suppress(termios.error):
                 termios.tcsetattr(_INPUT, termios.TCSANOW, self._saved)
             self._saved = None
+        last = bytes(self._machine.console.output[-1:])
+        if os.isatty(_OUTPUT) and last not in (b"", b"\n"):
+            self._write(b"\n")
 
     # -- the guest's output, on the machine's thread ----------------------------------------------
 

@@ -125,6 +125,29 @@ def test_signal_restores_the_terminal(start, number):
     assert code_of(child) == 128 + number
 
 
+def test_signal_while_the_machine_is_built_ends_it(folder, process):
+    (folder / "slow.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    child = process("run", "board.yaml", "--set", "devices.s.type=./slow.py:S", "--stats", "s.json")
+    assert child.stdout.readline() == b"here\n"
+
+    child.terminate()
+
+    assert child.wait(SLOW) == 128 + signal.SIGTERM
+    assert child.stderr.read() == b"interrupted\n"
+    assert '"exit": 143' in (folder / "s.json").read_text()
+
+
+def test_message_after_the_guests_output_begins_a_line(start):
+    child = start("run", "board.yaml")
+    child.expect_exact("guest ready")
+
+    child.send("abc")
+    child.expect_exact("abc")
+    child.send("\x01x")
+
+    child.expect_exact("\r\nhypervisor: stopped by its user")
+
+
 def test_error_while_running_restores_the_terminal(start, folder):
     (folder / "bomb.py").write_text(
         "from hypervisor.device import Device\n"
