@@ -7,8 +7,9 @@ OpenSBI's `fw_dynamic_info`, which says where the next stage is.
 
 from __future__ import annotations
 
+import os
 import struct
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hypervisor.boot import fdt
@@ -74,10 +75,16 @@ def _enter_firmware(machine: Machine, placement: Placement) -> None:
 
 
 def _program(machine: Machine, file: str, arch: str) -> Loadable:
-    return _read(machine.resolve_file(file), arch, file)
+    path = machine.resolve_file(file)
+    try:
+        status = os.stat(path)
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+    except OSError:  # reading says what is wrong
+        stamp = (0, 0, 0)
+    return _read(path, arch, file, stamp)
 
 
-@cache
-def _read(path: str, arch: str, name: str) -> Loadable:
-    """Kept, as a guest that reboots loads the same again."""
+@lru_cache(maxsize=8)
+def _read(path: str, arch: str, name: str, stamp: tuple[int, int, int]) -> Loadable:
+    """Kept, as a guest that reboots loads the same again; `stamp` tells a file that was changed."""
     return load_file(path, arch, name=name)

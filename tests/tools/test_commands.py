@@ -252,3 +252,15 @@ def test_machine_may_be_closed_twice(folder):
     machine.close()
 
     assert os.path.exists("board.yaml")
+
+
+def test_program_that_was_built_again_is_loaded_again(folder):
+    with Machine.load("board.yaml") as machine:
+        first = machine.memory.read(0x8000_0000, 16)
+    (folder / "guest.bin").write_bytes(bytes(64))
+
+    with Machine.load("board.yaml") as machine:
+        again = machine.memory.read(0x8000_0000, 16)
+
+    assert first != bytes(16)
+    assert again == bytes(16)
