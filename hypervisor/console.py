@@ -131,6 +131,16 @@ class Console:
         return None
 
     @property
+    def consumed(self) -> int:
+        """Bytes of all that was written up to the end of the last text a script awaited."""
+        return self.written - len(self.output) + self._searched
+
+    def consumed_since(self, start: int) -> bytes:
+        """What was consumed after the first `start` bytes, as far as it is kept."""
+        dropped = self.written - len(self.output)
+        return bytes(self.output[max(0, start - dropped) : self._searched])
+
+    @property
     def sha256(self) -> str:
         """Of all that the guest wrote."""
         return self._digest.hexdigest()

@@ -169,8 +169,8 @@ class Machine:
             hart = Hart(index, self.clock.cell, layout.exception_index)
             held.callback(hart.close)
             self.cpu.append(hart)
-        held.callback(self.host.close)
         self._build_devices(held)
+        held.callback(self.host.close)  # before the devices: its work uses their files
         self.sbi = Sbi(self.cpu, self.clock, self.memory, self.console, self.power)
         for hart in self.cpu:
             hart.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
@@ -241,9 +241,12 @@ class Machine:
     def run(self, until: str | bytes | None = None, timeout: float | None = None) -> Outcome:
         """Run until the guest powers off or fails, the console script ends, `until` is printed,
         `stop` is posted, or `timeout` host seconds have passed."""
+        step = None
         if until is not None:
-            text = until.encode() if isinstance(until, str) else until
-            self.console.script([Step("until", text)])
+            step = Step("until", until.encode() if isinstance(until, str) else until)
+            self.console.script([step])
+        for each in self.cpu:
+            each.notice_host_writes()
         watchdog = _Watchdog(timeout, self.kick)
         try:
             while True:
@@ -259,6 +262,8 @@ class Machine:
                     self._run_hart(hart)
         finally:
             watchdog.stop()
+            if step is not None:  # a text that was not printed is not awaited by the next run
+                self.console.withdraw(step)
 
     def stop(self) -> None:
         """End the present run at its next safe point (from any thread)."""
@@ -529,12 +534,12 @@ class MachineConsole(Console):
 
         Raises GuestFailure when the guest ends or `timeout` host seconds pass before.
         """
-        start_at = self._searched
+        start_at = self.consumed
         outcome = self._machine.run(until=text, timeout=timeout)
         if outcome.kind != "until":
             self.drop_script()
             raise GuestFailure(outcome)
-        return self.output[start_at : self._searched].decode(errors="replace")
+        return self.consumed_since(start_at).decode(errors="replace")
 
 
 class GuestFailure(Exception):

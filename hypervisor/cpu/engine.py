@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import struct
 from collections.abc import Callable
@@ -86,6 +87,19 @@ class Engine:
 
     def unhook(self, handle: int) -> None:
         self.check(self._lib.uc_hook_del(self.handle, handle), "remove a hook")
+
+    def prime(self, code: bytes) -> None:
+        """Run `code`, a jump and then a wait, on a page that is there for it only.
+
+        The engine tells of no translation before a first block has run to its end: without this
+        the first code of a guest could become stale unnoticed.
+        """
+        page = mmap.mmap(-1, mmap.PAGESIZE)
+        page[: len(code)] = code
+        anchor = ctypes.c_char.from_buffer(page)
+        self.map_ram(0, mmap.PAGESIZE, ctypes.addressof(anchor))
+        self.check(self.start(0), "run its first instruction")
+        self.check(self._lib.uc_mem_unmap(self.handle, 0, mmap.PAGESIZE), "unmap a page")
 
     def start(self, pc: int) -> int:
         """Run from `pc` until something stops it; Unicorn's error number."""

@@ -25,6 +25,8 @@ from hypervisor.device.line import Line
 SSIP, MSIP, STIP, MTIP, SEIP, MEIP = 1, 3, 5, 7, 9, 11
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _SIE = 0x2
+_JUMP_AND_WAIT = bytes.fromhex("6f004000 73005010")
+"""jal zero, .+4; wfi"""
 SUPERVISOR_INTERRUPTS = 0x222
 EXCEPTIONS_TO_SUPERVISOR = 0xB1FF
 """What firmware hands to S-mode: all but ecalls from S- and M-mode."""
@@ -51,6 +53,7 @@ class Hart:
         self.index = index
         self.clock = clock
         self.engine = Engine(ARCH_RISCV, MODE_RISCV64)
+        self.engine.prime(_JUMP_AND_WAIT)
         self.env = find_env(self.engine)
         self.cpu = self.engine.find_cpu(self.env)
         self.registers = Registers(self.env)
@@ -294,6 +297,11 @@ class Hart:
     def synchronize_code(self) -> None:
         """Forget the translations if the code they were made from has changed."""
         self._internals.synchronize(ctypes.addressof(self.cell))
+
+    def notice_host_writes(self) -> None:
+        """Before a run: code that the host wrote while nothing ran needs no fence.i."""
+        if self.cell.host_writes_seen != self.clock.host_writes:
+            self.synchronize_code()
 
     def flush_tlb(self) -> None:
         self._internals.tlb_flush(self.cpu)

@@ -214,6 +214,22 @@ def test_text_is_found_after_older_output_was_dropped(console, monkeypatch):
     assert console.run_script()
 
 
+def test_what_was_consumed_is_told_although_older_output_was_dropped(console, monkeypatch):
+    monkeypatch.setattr(module, "KEPT_OUTPUT", 100)
+    console.script([until(b"start"), until(b"end")])
+    console.write(b"start")
+    console.run_script()
+    before = console.consumed
+
+    console.write(b"x" * 70)
+    console.write(b"y" * 60 + b"end, and more")
+    console.run_script()
+
+    assert before == 5
+    assert console.consumed == 5 + 70 + 60 + 3
+    assert console.consumed_since(before) == b"x" * 27 + b"y" * 60 + b"end"
+
+
 class CountedSearches(bytearray):
     """Bytes that know how many of them were searched."""
 
