@@ -65,6 +65,12 @@ class HartCell(ctypes.Structure):
         ("pages", c_uint64),  # u32 each: numbers of the pages that hold translated code
         ("page_count", c_uint64),
         ("code_changed", c_uint64),  # 1: code was translated from a page that had changed before
+        ("cntp_ctl", c_uint64),  # AArch64: the generic timers' registers
+        ("cntp_cval", c_uint64),
+        ("cntv_ctl", c_uint64),
+        ("cntv_cval", c_uint64),
+        ("timer_changed", c_uint64),  # 1: a timer's register was written
+        ("code_check", c_uint64),  # 1: an instruction cache was invalidated
     ]
     clock: int
     uc: int
@@ -86,6 +92,12 @@ class HartCell(ctypes.Structure):
     pages: int
     page_count: int
     code_changed: int
+    cntp_ctl: int
+    cntp_cval: int
+    cntv_ctl: int
+    cntv_cval: int
+    timer_changed: int
+    code_check: int
 
 
 def offset(structure: type[ctypes.Structure], field: str) -> int:

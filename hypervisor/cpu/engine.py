@@ -16,6 +16,7 @@ from hypervisor.cpu.library import EngineError
 TRANSLATION_BUFFER = 32 << 20
 _CTL_TCG_BUFFER_SIZE = 13
 _CTL_USE_EXITS = 4
+_CTL_CPU_MODEL = 7
 _WRITE = 1
 _ONE_CORE = 1 << 32 | 1
 """How a CPUState begins: nr_cores and nr_threads, both 1."""
@@ -27,12 +28,14 @@ Write = Callable[[int, int, int], None]
 class Engine:
     """A CPU instance of `arch` and `mode` (Unicorn's numbers). Used by one thread."""
 
-    def __init__(self, arch: int, mode: int) -> None:
+    def __init__(self, arch: int, mode: int, model: int | None = None) -> None:
         self._lib = library.load()
         handle = c_void_p()
         self.check(self._lib.uc_open(arch, mode, ctypes.byref(handle)), "open the CPU")
         assert handle.value is not None
         self.handle: int = handle.value
+        if model is not None:
+            self._control(_CTL_CPU_MODEL, _WRITE, 1, ctypes.c_int(model))
         self._control(_CTL_TCG_BUFFER_SIZE, _WRITE, 1, ctypes.c_uint32(TRANSLATION_BUFFER))
         # Without it leaving a run translates the block before `until` (and corrupts x86 state).
         self._control(_CTL_USE_EXITS, _WRITE, 1, ctypes.c_int(1))
@@ -84,6 +87,32 @@ class Engine:
             "place a hook",
         )
         return handle.value
+
+    def hook_instruction(self, instruction: int, callback: int, user_data: int) -> int:
+        """Place a native callback for one kind of instruction (Unicorn's number)."""
+        handle = c_size_t()
+        add = ctypes.CFUNCTYPE(
+            ctypes.c_int,
+            *(c_void_p, c_void_p, ctypes.c_int, c_void_p, c_void_p, c_uint64, c_uint64),
+            ctypes.c_int,
+        )(library.address_of(self._lib.uc_hook_add))
+        error = add(
+            *(self.handle, ctypes.addressof(handle), library.HOOK_INSN, callback, user_data),
+            *(1, 0, instruction),
+        )
+        self.check(error, "hook an instruction")
+        return handle.value
+
+    def read_into(self, register: int, value: ctypes.Structure) -> None:
+        """Read a register whose value is a struct."""
+        self.check(
+            self._lib.uc_reg_read(self.handle, register, ctypes.byref(value)), "read a register"
+        )
+
+    def write_from(self, register: int, value: ctypes.Structure) -> None:
+        self.check(
+            self._lib.uc_reg_write(self.handle, register, ctypes.byref(value)), "write a register"
+        )
 
     def unhook(self, handle: int) -> None:
         self.check(self._lib.uc_hook_del(self.handle, handle), "remove a hook")

@@ -1,0 +1,281 @@
+"""The native callbacks of an AArch64 core: exceptions delivered, the generic timer, IC IVAU.
+
+The engine's counter is the host's and its timer registers do nothing, so accesses to them are
+answered here, from virtual time (Arm ARM D11, the generic timer).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from ctypes import c_int, c_uint64, c_void_p
+from functools import cache
+
+from hypervisor.cpu import aarch64_env as env
+from hypervisor.cpu import library, native, native_blocks, native_code
+
+FUNCTIONS = (
+    "block",
+    "exception",
+    "translated",
+    "synchronize",
+    "read_system",
+    "write_system",
+    "cache_operation",
+)
+
+X0_NUMBER = 199
+"""The engine's number of x0."""
+
+_IR = """
+define void @exception(ptr %uc, i32 %number, ptr %hart) {{
+  %env = call ptr @pointer(ptr %hart, i64 {env})
+  %pc = call i64 @get(ptr %env, i64 {PC})
+  %cause = zext i32 %number to i64
+  %index = and i64 %cause, {cause_mask}
+  %scaled = mul i64 %index, 8
+  %count_at = add i64 %scaled, {traps}
+  call void @add(ptr %hart, i64 %count_at, i64 1)
+  %pstate = call i64 @get(ptr %env, i64 {PSTATE})
+  %level = and i64 %pstate, 12
+  %user = icmp eq i64 %level, 0
+  br i1 %user, label %seen, label %account
+seen:
+  call void @put(ptr %hart, i64 {flush_fence_i}, i64 1)
+  br label %account
+account:
+  %is_fetch = icmp eq i64 %cause, {PREFETCH_ABORT}
+  br i1 %is_fetch, label %fetch, label %midway
+fetch:                             ; no block was entered: nothing to give back
+  call void @put(ptr %hart, i64 {previous_end}, i64 -1)
+  br label %dispatch
+midway:
+  call void @leave(ptr %hart, i64 %pc)
+  br label %dispatch
+dispatch:
+  switch i64 %cause, label %deliver [ i64 {HVC}, label %firmware
+                                      i64 {SMC}, label %firmware ]
+firmware:
+  %ours = call i64 @get(ptr %hart, i64 {firmware_calls})
+  %builtin = icmp ne i64 %ours, 0
+  br i1 %builtin, label %exit, label %deliver
+exit:
+  call void @stop(ptr %hart, i64 {FIRMWARE_CALL})
+  ret void
+deliver:
+  %cpu = call ptr @pointer(ptr %hart, i64 {cpu})
+  %f = inttoptr i64 {do_interrupt} to ptr
+  call void %f(ptr %cpu)
+  %handler = call i64 @get(ptr %env, i64 {PC})
+  %same = icmp eq i64 %handler, %pc
+  br i1 %same, label %stuck, label %done
+stuck:
+  call void @stop(ptr %hart, i64 {DOUBLE_FAULT})
+  ret void
+done:
+  ret void
+}}
+
+; op1, CRm and op2 of an access to the generic timer (op0 3, CRn 14) in one number; else -1.
+define internal i32 @timer_register(ptr %access) {{
+  %crn = load i32, ptr %access
+  %crm_at = getelementptr i8, ptr %access, i64 4
+  %crm = load i32, ptr %crm_at
+  %op0_at = getelementptr i8, ptr %access, i64 8
+  %op0 = load i32, ptr %op0_at
+  %op1_at = getelementptr i8, ptr %access, i64 12
+  %op1 = load i32, ptr %op1_at
+  %op2_at = getelementptr i8, ptr %access, i64 16
+  %op2 = load i32, ptr %op2_at
+  %is14 = icmp eq i32 %crn, 14
+  %is3 = icmp eq i32 %op0, 3
+  %el0 = icmp eq i32 %op1, 3
+  %both = and i1 %is14, %is3
+  %all = and i1 %both, %el0
+  %hi = shl i32 %crm, 4
+  %key = or i32 %hi, %op2
+  %result = select i1 %all, i32 %key, i32 -1
+  ret i32 %result
+}}
+
+; The engine numbers x29 and x30 1 and 2, xzr 7, and the others from {X0_NUMBER} on.
+define internal void @set_x(ptr %env, i32 %register, i64 %value) {{
+  switch i32 %register, label %general [ i32 1, label %x29
+                                         i32 2, label %x30
+                                         i32 7, label %none ]
+x29:
+  call void @put(ptr %env, i64 {X29}, i64 %value)
+  ret void
+x30:
+  call void @put(ptr %env, i64 {X30}, i64 %value)
+  ret void
+none:
+  ret void
+general:
+  %n = sub i32 %register, {X0_NUMBER}
+  %wide = zext i32 %n to i64
+  %bytes = mul i64 %wide, 8
+  %at = add i64 %bytes, {X0}
+  call void @put(ptr %env, i64 %at, i64 %value)
+  ret void
+}}
+
+define internal i64 @ticks(ptr %hart) {{
+  %clock = call ptr @pointer(ptr %hart, i64 {clock})
+  %units = call i64 @get(ptr %clock, i64 {visible})
+  %ticks = udiv i64 %units, {units_per_tick}
+  ret i64 %ticks
+}}
+
+; ENABLE and IMASK as written, with ISTATUS.
+define internal i64 @control(ptr %hart, i64 %ctl_at, i64 %cval_at) {{
+  %ctl = call i64 @get(ptr %hart, i64 %ctl_at)
+  %cval = call i64 @get(ptr %hart, i64 %cval_at)
+  %now = call i64 @ticks(ptr %hart)
+  %due = icmp uge i64 %now, %cval
+  %bit = select i1 %due, i64 4, i64 0
+  %enable = and i64 %ctl, 1
+  %on = icmp ne i64 %enable, 0
+  %status = select i1 %on, i64 %bit, i64 0
+  %value = or i64 %ctl, %status
+  ret i64 %value
+}}
+
+define i32 @read_system(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
+  %key = call i32 @timer_register(ptr %access)
+  %env = call ptr @pointer(ptr %hart, i64 {env})
+  %now = call i64 @ticks(ptr %hart)
+  switch i32 %key, label %native [ i32 1, label %counter
+                                   i32 2, label %counter
+                                   i32 33, label %p_ctl
+                                   i32 34, label %p_cval
+                                   i32 32, label %p_tval
+                                   i32 49, label %v_ctl
+                                   i32 50, label %v_cval
+                                   i32 48, label %v_tval ]
+native:
+  ret i32 0
+counter:
+  call void @set_x(ptr %env, i32 %register, i64 %now)
+  ret i32 1
+p_ctl:
+  %pc = call i64 @control(ptr %hart, i64 {cntp_ctl}, i64 {cntp_cval})
+  call void @set_x(ptr %env, i32 %register, i64 %pc)
+  ret i32 1
+v_ctl:
+  %vc = call i64 @control(ptr %hart, i64 {cntv_ctl}, i64 {cntv_cval})
+  call void @set_x(ptr %env, i32 %register, i64 %vc)
+  ret i32 1
+p_cval:
+  %pv = call i64 @get(ptr %hart, i64 {cntp_cval})
+  call void @set_x(ptr %env, i32 %register, i64 %pv)
+  ret i32 1
+v_cval:
+  %vv = call i64 @get(ptr %hart, i64 {cntv_cval})
+  call void @set_x(ptr %env, i32 %register, i64 %vv)
+  ret i32 1
+p_tval:
+  %p0 = call i64 @get(ptr %hart, i64 {cntp_cval})
+  %p1 = sub i64 %p0, %now
+  %p2 = and i64 %p1, 4294967295
+  call void @set_x(ptr %env, i32 %register, i64 %p2)
+  ret i32 1
+v_tval:
+  %v0 = call i64 @get(ptr %hart, i64 {cntv_cval})
+  %v1 = sub i64 %v0, %now
+  %v2 = and i64 %v1, 4294967295
+  call void @set_x(ptr %env, i32 %register, i64 %v2)
+  ret i32 1
+}}
+
+define i32 @write_system(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
+  %key = call i32 @timer_register(ptr %access)
+  %value_at = getelementptr i8, ptr %access, i64 24
+  %value = load i64, ptr %value_at
+  %now = call i64 @ticks(ptr %hart)
+  %low = shl i64 %value, 32
+  %signed = ashr i64 %low, 32
+  %later = add i64 %now, %signed
+  %bits = and i64 %value, 3
+  switch i32 %key, label %native [ i32 33, label %p_ctl
+                                   i32 34, label %p_cval
+                                   i32 32, label %p_tval
+                                   i32 49, label %v_ctl
+                                   i32 50, label %v_cval
+                                   i32 48, label %v_tval ]
+native:
+  ret i32 0
+p_ctl:
+  call void @put(ptr %hart, i64 {cntp_ctl}, i64 %bits)
+  br label %changed
+v_ctl:
+  call void @put(ptr %hart, i64 {cntv_ctl}, i64 %bits)
+  br label %changed
+p_cval:
+  call void @put(ptr %hart, i64 {cntp_cval}, i64 %value)
+  br label %changed
+v_cval:
+  call void @put(ptr %hart, i64 {cntv_cval}, i64 %value)
+  br label %changed
+p_tval:
+  call void @put(ptr %hart, i64 {cntp_cval}, i64 %later)
+  br label %changed
+v_tval:
+  call void @put(ptr %hart, i64 {cntv_cval}, i64 %later)
+  br label %changed
+changed:                           ; at the next safe point the timers are armed anew
+  call void @put(ptr %hart, i64 {timer_changed}, i64 1)
+  %clock = call ptr @pointer(ptr %hart, i64 {clock})
+  call void @put(ptr %clock, i64 {deadline}, i64 0)
+  ret i32 1
+}}
+
+; IC IVAU, IC IALLU(IS): find out at the next safe point whether translated code has changed.
+define i32 @cache_operation(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
+  %crn = load i32, ptr %access
+  %crm_at = getelementptr i8, ptr %access, i64 4
+  %crm = load i32, ptr %crm_at
+  %is7 = icmp eq i32 %crn, 7
+  %is5 = icmp eq i32 %crm, 5
+  %is1 = icmp eq i32 %crm, 1
+  %either = or i1 %is5, %is1
+  %ic = and i1 %is7, %either
+  br i1 %ic, label %note, label %done
+note:
+  call void @add(ptr %hart, i64 {fence_i}, i64 1)
+  %own = call i64 @get(ptr %hart, i64 {flush_fence_i})
+  %clock = call ptr @pointer(ptr %hart, i64 {clock})
+  %host = call i64 @get(ptr %clock, i64 {host_writes})
+  %known = call i64 @get(ptr %hart, i64 {host_writes_seen})
+  %new = sub i64 %host, %known
+  %both = or i64 %own, %new
+  %needed = icmp ne i64 %both, 0
+  br i1 %needed, label %ask, label %done
+ask:
+  call void @put(ptr %hart, i64 {code_check}, i64 1)
+  call void @put(ptr %clock, i64 {deadline}, i64 0)
+  br label %done
+done:
+  ret i32 0
+}}
+"""
+
+
+@cache
+def callbacks() -> Mapping[str, int]:
+    """The compiled callbacks: name -> address."""
+    c = library.declare
+    symbols = {
+        "uc_emu_stop": c("uc_emu_stop", c_int, c_void_p),
+        "do_interrupt": c("arm_cpu_do_interrupt_aarch64", None, c_void_p),
+        "tb_flush": c("tb_flush_aarch64", None, c_void_p),
+        "hostp": c("get_page_addr_code_hostp_aarch64", c_uint64, c_void_p, c_uint64, c_void_p),
+        "memcmp": ctypes.CDLL(None).memcmp,
+    }
+    words = native.cell_words()
+    words |= {name: library.address_of(function) for name, function in symbols.items()}
+    words |= {name: getattr(env, name) for name in ("PC", "PSTATE", "X0")}
+    words |= {name: getattr(env, name) for name in ("PREFETCH_ABORT", "HVC", "SMC")}
+    words |= {"X29": env.X0 + 8 * 29, "X30": env.X0 + 8 * 30, "X0_NUMBER": X0_NUMBER}
+    text = native.HELPERS + native_blocks.IR + native_code.IR + _IR
+    return native.compile_ir(text.format(**words), FUNCTIONS)

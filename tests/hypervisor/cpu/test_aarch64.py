@@ -1,0 +1,252 @@
+"""An AArch64 core: exceptions, virtual time, interrupts, and code written through an alias."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from hypervisor.cpu.aarch64 import Core
+from hypervisor.cpu.cells import NEVER, UNITS_PER_TICK, Reason
+from hypervisor.memory import Memory
+from hypervisor.time.clock import VirtualClock
+
+RAM = 0x4000_0000
+LINK = f"SECTIONS {{ . = {RAM:#x}; .text : {{ *(.text*) }} }}"
+
+VECTORS = """
+    adr x0, vectors
+    msr vbar_el1, x0
+    b main
+.balign 2048
+vectors:
+    .space 0x200
+    mrs x20, esr_el1
+    mrs x21, elr_el1
+    mrs x22, far_el1
+    mrs x23, spsr_el1
+    wfi
+    .space 0x280 - 0x214
+    mov x24, 1
+    b .
+.balign 2048
+main:
+"""
+
+
+@pytest.fixture(scope="module")
+def assemble(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("aarch64")
+    (folder / "link.ld").write_text(LINK)
+
+    def run(source):
+        (folder / "a.S").write_text(".globl _start\n_start:\n" + source + "\n")
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-freestanding-none"]
+        command += ["-nostdlib", "-static", f"-Wl,-T,{folder / 'link.ld'}"]
+        subprocess.run([*command, "-o", folder / "a.elf", folder / "a.S"], check=True)
+        with (folder / "a.elf").open("rb") as file:
+            section = ELFFile(file).get_section_by_name(".text")
+            return section.data()
+
+    return run
+
+
+class Rig:
+    def __init__(self, assemble):
+        self.assemble = assemble
+        self.clock = VirtualClock(0)
+        self.memory = Memory(RAM, 1 << 20)
+        self.memory.on_write.append(self.clock.cell)
+        self.core = Core(0, self.clock.cell)
+        self.core.map_ram(RAM, self.memory.size, self.memory.host_address)
+
+    def load(self, source):
+        self.memory.write(RAM, self.assemble(source))
+        self.core.begin(RAM)
+        self.clock.cell.deadline = NEVER
+        return self.core
+
+    def run(self, source):
+        core = self.load(source)
+        for _ in range(20):
+            core.take_interrupt_lines()
+            self.clock.cell.deadline = NEVER
+            core.run()
+            if core.waiting:
+                return core
+        raise AssertionError(f"no wfi; pc {core.pc:#x}")
+
+
+@pytest.fixture
+def rig(assemble):
+    one = Rig(assemble)
+    yield one
+    one.core.close()
+    one.memory.close()
+
+
+@pytest.mark.parametrize(
+    ("instruction", "exception_class", "returns_behind"),
+    [
+        ("svc #7", 0x15, True),
+        ("brk #3", 0x3C, False),
+        (".inst 0x00000000", 0x00, False),
+    ],
+)
+def test_exception_arrives_with_its_class_and_address(
+    rig, instruction, exception_class, returns_behind
+):
+    core = rig.run(f"{VECTORS}\n nop\n adr x19, fault\nfault: {instruction}\n")
+
+    assert core.x(20) >> 26 == exception_class
+    assert core.x(21) == core.x(19) + 4 * returns_behind
+    assert core.x(23) & 0xF == 5
+
+
+def test_hvc_leaves_the_run_for_the_firmware(rig):
+    core = rig.load("mov x0, 5\n hvc #0\n mov x1, 9\n wfi")
+
+    reason = core.run()
+
+    assert reason == Reason.FIRMWARE_CALL
+    assert core.x(0) == 5
+    core.run()
+    assert core.x(1) == 9
+
+
+def test_retired_bytes_are_counted_exactly(rig):
+    rig.run("mov x0, 100\n1: sub x0, x0, 1\n cbnz x0, 1b\n wfi\n nop\n nop")
+
+    assert rig.clock.cell.units == 4 + 100 * 8 + 4
+
+
+def test_counter_is_virtual_time(rig):
+    core = rig.run(
+        "mov x0, 1000\n1: sub x0, x0, 1\n cbnz x0, 1b\n b 2f\n2: mrs x1, cntvct_el0\n wfi"
+    )
+
+    assert core.x(1) == (4 + 1000 * 8 + 4) // UNITS_PER_TICK
+
+
+def test_timer_registers_keep_values_and_show_status(rig):
+    core = rig.run("""
+        mov x0, 1
+        msr cntv_ctl_el0, x0
+        msr cntv_cval_el0, xzr
+        b 1f
+    1:  mrs x1, cntv_ctl_el0
+        mov x0, 1000
+        msr cntv_tval_el0, x0
+        b 2f
+    2:  mrs x2, cntv_ctl_el0
+        mrs x3, cntv_tval_el0
+        wfi
+    """)
+
+    assert core.x(1) == 5
+    assert core.x(2) == 1
+    assert core.x(3) == 1000
+    assert core.cell.timer_changed == 1
+
+
+def test_interrupt_is_taken_when_unmasked(rig):
+    core = rig.load(f"{VECTORS}\n msr daifclr, 2\n1: add x5, x5, 1\n b 1b")
+    rig.clock.cell.deadline = 20_000
+    core.run()
+    core.interrupt(0).set(True)
+    core.take_interrupt_lines()
+    rig.clock.cell.deadline = 40_000
+    core.run()
+
+    assert core.x(24) == 1
+    assert core.x(5) > 100
+
+
+def test_masked_interrupt_waits(rig):
+    core = rig.load("1: add x5, x5, 1\n b 1b")
+    core.interrupt(0).set(True)
+    core.take_interrupt_lines()
+    rig.clock.cell.deadline = 20_000
+
+    core.run()
+
+    assert core.x(5) > 100
+
+
+def map_code_twice(memory):
+    """4 KiB pages, one 2 MiB table: RAM executable at its own address, its page 0x20 also
+    writable at RAM + 0x100000."""
+    level1, level2, level3 = RAM + 0x80000, RAM + 0x81000, RAM + 0x82000
+    table, page, read_only, never_execute = 3, 0x703, 1 << 7, 3 << 53
+
+    def put(address, value):
+        memory.write(address, struct.pack("<Q", value))
+
+    put(level1 + 8, level2 | table)
+    put(level2, level3 | table)
+    for number in range(0x80):
+        put(level3 + 8 * number, RAM + 4096 * number | page | read_only)
+    put(level3 + 8 * 0x100, RAM + 0x20000 | page | never_execute)
+    return level1
+
+
+PATCH = """
+    ldr x0, =0x5b5103519
+    movz x0, #25
+    msr tcr_el1, x0
+    mov x0, 0xff
+    msr mair_el1, x0
+    msr ttbr0_el1, x9
+    isb
+    mrs x0, sctlr_el1
+    orr x0, x0, 1
+    msr sctlr_el1, x0
+    isb
+    mov x10, 0x40020000
+    mov x11, 0x40100000
+    blr x10
+    mov x12, x0
+    add x13, x10, 0x200
+    blr x13
+    ldr w1, new
+    str w1, [x11]
+    str w1, [x11, 0x200]
+    dsb ish
+    {flush}
+    dsb ish
+    isb
+    blr x10
+    mov x14, x0
+    blr x13
+    wfi
+new: .inst 0xd2800040
+"""
+RETURN_1 = struct.pack("<II", 0xD2800020, 0xD65F03C0)
+
+
+def patch(rig, flush):
+    core = rig.load(PATCH.format(flush=flush))
+    for offset in (0x20000, 0x20200):
+        rig.memory.write(RAM + offset, RETURN_1)
+    core.set_x(9, map_code_twice(rig.memory))
+    core.cell.flush_fence_i = 1
+    for _ in range(20):
+        rig.clock.cell.deadline = NEVER
+        core.run()
+        if core.waiting:
+            return core.x(12), core.x(14), core.x(0)
+    raise AssertionError(f"no wfi; pc {core.pc:#x}")
+
+
+def test_code_patched_through_an_alias_runs_new_after_ic_ivau(rig):
+    assert patch(rig, "ic ivau, x10\n ic ivau, x13") == (1, 2, 2)
+
+
+def test_without_ic_ivau_stale_code_runs(rig):
+    first, second, third = patch(rig, "nop")
+
+    assert first == 1
+    assert 1 in (second, third)
