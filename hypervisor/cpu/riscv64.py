@@ -133,6 +133,7 @@ class Hart:
             registers[name] = 0
         for name in ("fflags", "frm", "sscratch", "mscratch", "scounteren", "mcounteren"):
             registers[name] = 0
+        self._unlock_memory_protection()
         for name in PMP_NAMES:
             registers[name] = 0
         registers["mstatus"] = 0x0000_000A_0000_0000  # SXL, UXL: 64 bits
@@ -152,6 +153,12 @@ class Hart:
         self.stopped = True
         self._changed = sum(1 << number for number in self._lines)
         self.flush()
+
+    def _unlock_memory_protection(self) -> None:
+        """What a guest locked stays locked until a reset, which is here."""
+        for entry in range(len(env.PMP_ADDRESSES)):
+            at = self.env + env.PMP_TABLE + env.PMP_ENTRY * entry + 8
+            ctypes.c_uint8.from_address(at).value &= 0x7F
 
     def begin(self, pc: int, *arguments: int) -> None:
         """Start executing at `pc` in the present mode with a0, a1, ... as given."""
@@ -323,6 +330,7 @@ class Hart:
 
     def load(self, state: Mapping[str, Any]) -> None:
         mip = state["registers"]["mip"]
+        self._unlock_memory_protection()
         for name, value in state["registers"].items():
             self.registers[name] = value
         # Once more, as writing fflags and frm has marked the floating-point state dirty.

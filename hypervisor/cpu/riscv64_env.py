@@ -62,6 +62,9 @@ CSRS = {
 
 PMP_ADDRESSES = tuple(range(0x3B0, 0x3C0))
 PMP_CONFIGURATIONS = (0x3A0, 0x3A2)
+PMP_TABLE = 1008
+"""16 entries of 16 bytes: the address register, then a byte of configuration."""
+PMP_ENTRY = 16
 CSR_TIME = 0xC01
 CSR_CYCLE = 0xC00
 CSR_INSTRET = 0xC02

@@ -51,6 +51,7 @@ _HANDLER = (
 )
 _CAUSES = 0xB235
 """ecall from M-mode, illegal instruction, breakpoint, load access fault: as they were handled."""
+_ADDRESS = 0x12_3456_789A
 _UNITS = 4 * (len(_MAIN) - 4 + 4 * len(_HANDLER))
 """Bytes retired: all but the four instructions that trapped."""
 
@@ -141,12 +142,15 @@ def _run_program(ram: _Ram, layout: Layout) -> None:
     while not hart.waiting and len(reasons) < 10:
         reasons.append(hart.run())
     registers = hart.registers
+    registers["pmpaddr1"] = _ADDRESS
+    pmp = c_uint64.from_address(hart.env + env.PMP_TABLE + env.PMP_ENTRY)
     checks: dict[str, Callable[[], tuple[object, object]]] = {
         "what ended the run": lambda: (reasons, [Reason.DEADLINE, Reason.DEADLINE, Reason.NONE]),
         "the causes delivered": lambda: (hex(registers["a1"]), hex(_CAUSES)),
         "pc after wfi": lambda: (hex(hart.pc), hex(BASE + 4 * len(_MAIN))),
         "the bytes retired": lambda: (clock.units, _UNITS),
         "the count of fence.i": lambda: (hart.cell.fence_i, 1),
+        "a memory protection entry": lambda: (hex(pmp.value), hex(_ADDRESS)),
     }
     try:
         for what, check in checks.items():

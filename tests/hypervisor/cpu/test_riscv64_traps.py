@@ -185,11 +185,31 @@ def test_compressed_instruction_before_a_fault_is_counted_exactly(rig):
     assert hart.waiting
 
 
-def test_reset_forgets_memory_protection(rig):
-    protect = "li t0, 0x20000400\n csrw pmpaddr0, t0\n li t0, 0x0f\n csrw pmpcfg0, t0\n wfi"
-    hart = rig.run(protect)
-    assert hart.registers["pmpcfg0"] == 0x0F
+@pytest.mark.parametrize("configuration", [0x0F, 0x8F, 0x8000_0000_0000_0080])
+def test_reset_forgets_memory_protection_although_it_is_locked(rig, configuration):
+    hart = rig.run(f"""
+        li t0, 0x20000400
+        csrw pmpaddr0, t0
+        csrw pmpaddr7, t0
+        li t0, {configuration}
+        csrw pmpcfg0, t0
+        wfi
+    """)
+    assert hart.registers["pmpcfg0"] == configuration
 
     hart.reset(firmware=True)
 
-    assert [hart.registers[name] for name in ("pmpcfg0", "pmpaddr0")] == [0, 0]
+    assert [hart.registers[name] for name in ("pmpcfg0", "pmpaddr0", "pmpaddr7")] == [0, 0, 0]
+
+
+def test_saved_registers_replace_locked_memory_protection(rig):
+    fresh = rig.harts[0].save()
+    hart = rig.run("li t0, 0x20000400\n csrw pmpaddr0, t0\n li t0, 0x8f\n csrw pmpcfg0, t0\n wfi")
+    locked = hart.save()
+
+    hart.load(fresh)
+    unlocked = hart.registers["pmpcfg0"]
+    hart.load(locked)
+
+    assert unlocked == 0
+    assert (hart.registers["pmpcfg0"], hart.registers["pmpaddr0"]) == (0x8F, 0x2000_0400)
