@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := passt qemu-utils qemu-system-misc e2fsprogs device-tree-compiler cpio iproute2 xz-utils gnupg
 
-.PHONY: run test check format unit guest bench fuzz soak packages clean
+.PHONY: run test check format unit guest docs bench fuzz soak packages clean
 
 run: $(VENV)/installed
 	@$(BIN)/python -m tools.first_run
@@ -27,6 +27,11 @@ unit: $(VENV)/developer
 
 guest: packages $(VENV)/developer
 	$(BIN)/python -m pytest -q -m guest
+
+# Writes the generated page anew, and works through all pages as a reader would.
+docs: $(VENV)/developer
+	$(BIN)/python -m hypervisor.config.reference > docs/description.md
+	$(BIN)/python -m pytest -q -m "not guest" tests/docs
 
 bench: packages $(VENV)/developer
 	$(BIN)/python -m tests.perf

@@ -36,6 +36,8 @@ COMMAND = re.compile(r"^\$ ((?:.*\\\n)*.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 EXIT = re.compile(r"\s+# exit (\d+)$")
 UNSEEN = re.compile(r"\r|\x1b\[[0-9;?]*[A-Za-z]")
 """What a terminal does not show."""
+NAMED = re.compile(r"`((?:configs|devices|docs|hypervisor|tests|tools)/[\w/.*-]*)`")
+"""A file of the project, or a folder."""
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -184,6 +186,15 @@ def test_links_lead_to_files(document: Path) -> None:
     targets = LINK.findall(document.read_text(encoding="utf-8"))
 
     missing = [target for target in targets if not (document.parent / target).exists()]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_named_files_exist(document: Path) -> None:
+    names = NAMED.findall(document.read_text(encoding="utf-8"))
+
+    missing = [name for name in names if not list(ROOT.glob(name))]
 
     assert missing == []
 
