@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hypervisor.machine import GuestFailure, Machine, Outcome
+    from hypervisor.machine import Machine
+    from hypervisor.outcome import GuestFailure, Outcome
 
 __all__ = ["GuestFailure", "Machine", "Outcome"]
 

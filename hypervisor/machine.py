@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,7 @@ from typing import Any
 
 import cbor2
 
+from hypervisor.board import MachineBoard, Power
 from hypervisor.boot.loadable import Loadable
 from hypervisor.boot.sbi import Sbi
 from hypervisor.boot.start import start
@@ -30,8 +30,10 @@ from hypervisor.device import Board, ByteChannel, Device
 from hypervisor.events import Events, FirmwareCall, InterruptChange, MmioAccess, Reset
 from hypervisor.host_io import HostThreads, Inbox
 from hypervisor.memory import Memory
+from hypervisor.outcome import GuestFailure, Outcome
 from hypervisor.report import describe_hart
 from hypervisor.time.clock import VirtualClock, to_nanoseconds, to_units
+from hypervisor.time.pacing import Pacer
 
 SLICE_UNITS = 64_000 * 32 // 25
 """How long one hart runs while others wait for their turn: 64 us."""
@@ -39,59 +41,10 @@ SLICE_UNITS = 64_000 * 32 // 25
 BREATH_UNITS = 50_000_000 * 32 // 25
 """How long a hart runs at most before Python sees signals again: 50 ms."""
 
+HELD_UNITS = 1_000_000 * 32 // 25
+"""The same where busy time is held to the wall: 1 ms."""
+
 PANIC = b"Kernel panic - not syncing"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended. `kind`: power-off, until, failed, timeout or stopped."""
-
-    kind: str
-    sentence: str
-    code: int = 0
-    """The command line's exit code; a guest's own power-off code is in `sentence`."""
-    report: str = ""
-    """For a failure: where, with registers and disassembly."""
-
-
-class Power:
-    """Power requests of the guest, taken at the next safe point."""
-
-    def __init__(self, stop_soon: Callable[[], None]) -> None:
-        self._stop_soon = stop_soon
-        self.off: int | None = None
-        self.reset = False
-
-    def request_power_off(self, code: int = 0) -> None:
-        self.off = code
-        self._stop_soon()
-
-    def request_reset(self) -> None:
-        self.reset = True
-        self._stop_soon()
-
-
-class MachineBoard:
-    """What the machine hands to each device (hypervisor.device.Board)."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self.clock = machine.clock
-        self.memory = machine.memory
-        self.host = machine.host
-        self.control = machine.power
-        self.harts: Sequence[Any] = machine.cpu
-        self.seed = machine.description.seed
-        self.machine_mode = machine.description.machine_mode
-        self.post = machine.inbox.post
-        self.log = machine.log
-        self.guest_error = machine.guest_error
-
-    def channel(self, spec: str | None) -> ByteChannel:
-        return self._machine.channel(spec)
-
-    def path(self, file: str) -> str:
-        return self._machine.resolve_file(file)
 
 
 class Machine:
@@ -118,6 +71,7 @@ class Machine:
         self.console = MachineConsole(self)
         self.live: set[str] = set()
         """Names of what may bring input from outside at any time; idle time then paces."""
+        self.pacer = Pacer(description.clock.pace, self.clock, self.inbox, self.live)
         self.resets = 0
         self.programs: Sequence[Loadable] = ()
         """What was booted: kernel, firmware; for the names of their functions."""
@@ -248,6 +202,7 @@ class Machine:
         for each in self.cpu:
             each.notice_host_writes()
         watchdog = _Watchdog(timeout, self.kick)
+        self.pacer.begin()
         try:
             while True:
                 outcome = self._safe_point()
@@ -257,7 +212,7 @@ class Machine:
                     return outcome
                 hart = self._next_hart()
                 if hart is None:
-                    self._idle(watchdog)
+                    self._idle()
                 else:
                     self._run_hart(hart)
         finally:
@@ -276,6 +231,7 @@ class Machine:
             raise failure
         if self.inbox:
             self.inbox.drain()
+        self.pacer.hold()
         self.clock.run_due()
         if self._failure is not None:
             outcome, self._failure = self._failure, None
@@ -331,7 +287,7 @@ class Machine:
     def _run_hart(self, hart: Hart) -> None:
         cell = self.clock.cell
         due = self.clock.next_deadline()
-        deadline = cell.units + BREATH_UNITS
+        deadline = cell.units + (HELD_UNITS if self.pacer.holds_busy_time else BREATH_UNITS)
         if due is not None:
             deadline = min(deadline, to_units(due))
         if self._slice_end is not None:
@@ -356,28 +312,15 @@ class Machine:
         a7, a6 = hart.registers["a7"], hart.registers["a6"]
         self.events.publish(FirmwareCall(self.clock.now(), hart.index, a7, a6))
 
-    def _idle(self, watchdog: _Watchdog) -> None:
-        """All harts wait: time goes on to the next timer, or the wall's way if input may come."""
+    def _idle(self) -> None:
+        """All harts wait."""
         due = self.clock.next_deadline()
-        paced = self.description.clock.pace == "realtime" or (
-            self.description.clock.pace == "auto" and bool(self.live)
-        )
         if due is None and not self.live:
             if not self.inbox:
                 hart = self.cpu[0]
                 self._fail_at(hart, "the guest hangs: all harts wait and nothing is pending")
             return
-        if not paced and due is not None:
-            self.clock.pass_idle(due)
-            return
-        start_time = time.monotonic_ns()
-        now = self.clock.now()
-        wait = 0.25 if due is None else min((due - now) / 1e9, 0.25)
-        arrived = self.inbox.wait(wait)
-        passed = now + (time.monotonic_ns() - start_time)
-        if due is not None and (passed > due or (not arrived and wait < 0.25)):
-            passed = due
-        self.clock.pass_idle(passed)
+        self.pacer.idle(due)
 
     # -- endings --------------------------------------------------------------------------
 
@@ -540,14 +483,6 @@ class MachineConsole(Console):
             self.drop_script()
             raise GuestFailure(outcome)
         return self.consumed_since(start_at).decode(errors="replace")
-
-
-class GuestFailure(Exception):
-    """A run did not end as its caller wanted; `outcome` says how it did."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__("\n".join(filter(None, [outcome.sentence, outcome.report])))
-        self.outcome = outcome
 
 
 class _Watchdog:

@@ -23,7 +23,8 @@ from tools.ending import Ending
 from tools.errors import BUG, HostError, Interrupted, exit_code
 
 if TYPE_CHECKING:
-    from hypervisor.machine import Machine, Outcome
+    from hypervisor.machine import Machine
+    from hypervisor.outcome import Outcome
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import pytest
 
 from hypervisor.boot.loadable import BootError
 from hypervisor.device import BackendError
-from hypervisor.machine import GuestFailure, Machine
+from hypervisor.machine import Machine
+from hypervisor.outcome import GuestFailure
 
 POWER_OFF = "li t0, 0x5555\n li t1, 0x100000\n sw t0, (t1)\n 9: j 9b\n"
 FAIL_7 = "li t0, 0x73333\n li t1, 0x100000\n sw t0, (t1)\n 9: j 9b\n"

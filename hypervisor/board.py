@@ -1,0 +1,51 @@
+"""What the machine hands to its devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hypervisor.device import ByteChannel
+
+if TYPE_CHECKING:
+    from hypervisor.machine import Machine
+
+
+class Power:
+    """Power requests of the guest, taken at the next safe point."""
+
+    def __init__(self, stop_soon: Callable[[], None]) -> None:
+        self._stop_soon = stop_soon
+        self.off: int | None = None
+        self.reset = False
+
+    def request_power_off(self, code: int = 0) -> None:
+        self.off = code
+        self._stop_soon()
+
+    def request_reset(self) -> None:
+        self.reset = True
+        self._stop_soon()
+
+
+class MachineBoard:
+    """What the machine hands to each device (hypervisor.device.Board)."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self.clock = machine.clock
+        self.memory = machine.memory
+        self.host = machine.host
+        self.control = machine.power
+        self.harts: Sequence[Any] = machine.cpu
+        self.seed = machine.description.seed
+        self.machine_mode = machine.description.machine_mode
+        self.post = machine.inbox.post
+        self.log = machine.log
+        self.guest_error = machine.guest_error
+
+    def channel(self, spec: str | None) -> ByteChannel:
+        return self._machine.channel(spec)
+
+    def path(self, file: str) -> str:
+        return self._machine.resolve_file(file)

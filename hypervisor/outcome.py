@@ -1,0 +1,25 @@
+"""How a run of a machine ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `kind`: power-off, until, failed, timeout or stopped."""
+
+    kind: str
+    sentence: str
+    code: int = 0
+    """The command line's exit code; a guest's own power-off code is in `sentence`."""
+    report: str = ""
+    """For a failure: where, with registers and disassembly."""
+
+
+class GuestFailure(Exception):
+    """A run did not end as its caller wanted; `outcome` says how it did."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__("\n".join(filter(None, [outcome.sentence, outcome.report])))
+        self.outcome = outcome
