@@ -79,7 +79,8 @@ class Machine:
         self.bus = Bus(self.clock.cell, self.guest_error)
         self.devices: dict[str, Device] = {}
         self._failure: Outcome | None = None
-        self._turn = 0
+        self.turn = 0
+        """Index of the hart that runs, or ran last."""
         self._slice_end: int | None = None
         # What was built before a failure is let go of.
         with ExitStack() as held:
@@ -160,7 +161,7 @@ class Machine:
         """The guest touched what does not exist: said; where the description says strict, fatal."""
         self.log(message)
         if self.description.strict:
-            self._fail_at(self.cpu[self._turn], message)
+            self._fail_at(self.cpu[self.turn], message)
 
     def log(self, message: str) -> None:
         """A message for the machine's user, in order."""
@@ -182,7 +183,7 @@ class Machine:
             device.reset()
         self.sbi.reset()
         self._panic.cancel()
-        self._turn = 0
+        self.turn = 0
         self._slice_end = None
         start(self)
 
@@ -260,7 +261,7 @@ class Machine:
         runnable = [hart for hart in self.cpu if self._is_runnable(hart)]
         if not runnable:
             return None
-        current = self.cpu[self._turn]
+        current = self.cpu[self.turn]
         alone = len(runnable) == 1
         if current not in runnable or (
             self._slice_end is not None and self.clock.cell.units >= self._slice_end
@@ -268,9 +269,9 @@ class Machine:
             later = [hart for hart in runnable if hart.index > current.index]
             current = (later or runnable)[0]
             self._slice_end = None
-            if current.index != self._turn:
+            if current.index != self.turn:
                 current.drop_reservation()
-            self._turn = current.index
+            self.turn = current.index
         if alone:
             self._slice_end = None
         elif self._slice_end is None:
@@ -298,7 +299,10 @@ class Machine:
         if self.first_instruction_at is None:
             self.first_instruction_at = time.time()
         reason = hart.run()
-        if reason == Reason.FIRMWARE_CALL:
+        if reason == Reason.NONE and self._slice_end is not None:
+            # It waits. If it finds an interrupt that it masks it will spin: others come first.
+            self._slice_end = cell.units
+        elif reason == Reason.FIRMWARE_CALL:
             if self.events.wants(FirmwareCall):
                 self._publish_call(hart)
             self.sbi.call(hart)
@@ -336,10 +340,10 @@ class Machine:
         self._panic.arm(self.clock.now() + 50_000_000)
 
     def _end_panic(self) -> None:
-        self._fail_at(self.cpu[self._turn], "the guest's kernel panicked")
+        self._fail_at(self.cpu[self.turn], "the guest's kernel panicked")
 
     def _timed_out(self, timeout: float | None) -> Outcome:
-        hart = self.cpu[self._turn]
+        hart = self.cpu[self.turn]
         step = self.console.script_pending
         waiting = f", before '{step.text.decode(errors='replace')}' was printed" if step else ""
         return Outcome(
@@ -383,7 +387,7 @@ class Machine:
             "harts": [hart.save() for hart in self.cpu],
             "devices": {name: device.save() for name, device in self.devices.items()},
             "sbi": self.sbi.save(),
-            "turn": self._turn,
+            "turn": self.turn,
             "slice_end": self._slice_end,
         }
 
@@ -423,7 +427,7 @@ class Machine:
         self.resets = state["resets"]
         self.power.off, self.power.reset = state["power"]
         self.bus.failure = self._failure = None
-        self._turn = state["turn"]
+        self.turn = state["turn"]
         self._slice_end = state["slice_end"]
 
     def stats(self) -> dict[str, Any]:
