@@ -106,7 +106,7 @@ def test_timed_out_machine_goes_on_when_run_again(bare: Bare) -> None:
     machine = bare("li t2, 400000000\n1: addi t2, t2, -1\n bnez t2, 1b\n" + HELLO + "2: j 2b\n")
 
     first = machine.run(until="hi", timeout=0.2)
-    second = machine.run(timeout=100)
+    second = machine.run(until="hi", timeout=100)
 
     assert (first.kind, second.kind) == ("timeout", "until")
 
