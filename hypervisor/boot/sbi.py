@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from hypervisor.cpu.riscv64 import SSIP, STIP, Hart
 from hypervisor.device.backends import ByteChannel
-from hypervisor.device.board import Clock, Control, GuestMemory, MemoryAccessError
+from hypervisor.device.board import Clock, Control, GuestMemory
 
 SUCCESS, NOT_SUPPORTED, INVALID_PARAM = 0, -2, -3
 INVALID_ADDRESS, ALREADY_AVAILABLE, ALREADY_STARTED = -5, -6, -6
@@ -23,7 +23,10 @@ SPECIFICATION_VERSION = 2 << 24
 IMPLEMENTATION_ID = 0x7FFF
 IMPLEMENTATION_VERSION = 1
 
-_STARTED, _STOPPED, _SUSPENDED = 0, 1, 4
+_STARTED, _STOPPED = 0, 1
+_PLATFORM_SUSPEND = 0x1000_0000
+"""The first of the suspend types that are the platform's own."""
+_NO_REASON, _SYSTEM_FAILURE = 0, 1
 _NANOSECONDS_PER_TICK = 100
 _NEVER_TICKS = 1 << 56
 _CONSOLE_LIMIT = 1 << 16
@@ -71,8 +74,13 @@ class Sbi:
         """How often each extension was called, by name."""
 
     def reset(self) -> None:
-        for timer in self._timers:
-            timer.cancel()
+        for hart in self._harts:
+            self._quiet(hart)
+
+    def _quiet(self, hart: Hart) -> None:
+        """No timer interrupt, pending or to come."""
+        self._timers[hart.index].cancel()
+        hart.interrupt(STIP).set(False)
 
     def call(self, hart: Hart) -> None:
         """Answer the ecall `hart` stands at, and step over it."""
@@ -119,12 +127,9 @@ class Sbi:
     def _time(self, hart: Hart, function: int, a: Sequence[int]) -> Answer:
         if function != 0:
             return NOT_SUPPORTED, 0
-        timer = self._timers[hart.index]
-        hart.interrupt(STIP).set(False)
-        if a[0] >= _NEVER_TICKS:
-            timer.cancel()
-        else:
-            timer.arm(a[0] * _NANOSECONDS_PER_TICK)
+        self._quiet(hart)
+        if a[0] < _NEVER_TICKS:
+            self._timers[hart.index].arm(a[0] * _NANOSECONDS_PER_TICK)
         return SUCCESS, 0
 
     def _ipi(self, hart: Hart, function: int, a: Sequence[int]) -> Answer:
@@ -153,7 +158,7 @@ class Sbi:
     def _hsm(self, hart: Hart, function: int, a: Sequence[int]) -> Answer:
         if function == 1:
             hart.stop()
-            self._timers[hart.index].cancel()
+            self._quiet(hart)
             return SUCCESS, 0
         if function == 3:
             return self._suspend(hart, a)
@@ -178,34 +183,33 @@ class Sbi:
         if kind == 0:  # default retentive: a WFI
             hart.waiting = True
             return SUCCESS, 0
-        return NOT_SUPPORTED, 0
+        is_reserved = 0 < kind & 0x7FFF_FFFF < _PLATFORM_SUSPEND
+        return (INVALID_PARAM if is_reserved else NOT_SUPPORTED), 0
 
     def _srst(self, hart: Hart, function: int, a: Sequence[int]) -> Answer:
         if function != 0:
             return NOT_SUPPORTED, 0
-        if a[0] == 0:
-            self._control.request_power_off(0 if a[1] == 0 else 1)
-        elif a[0] in (1, 2):
-            self._control.request_reset()
-        else:
+        kind, reason = a[0] & 0xFFFF_FFFF, a[1] & 0xFFFF_FFFF
+        if reason not in (_NO_REASON, _SYSTEM_FAILURE) or kind > 2:
             return INVALID_PARAM, 0
+        if kind == 0:
+            self._control.request_power_off(reason)
+        else:
+            self._control.request_reset()
         return SUCCESS, 0
 
     def _dbcn(self, hart: Hart, function: int, a: Sequence[int]) -> Answer:
         length = min(a[0], _CONSOLE_LIMIT)
         address = a[1] | a[2] << 64
-        try:
-            if function == 0:
-                self._console.write(self._memory.read(address, length))
-                return SUCCESS, length
-            if function == 1:
-                if not self._memory.contains(address, length):
-                    return INVALID_PARAM, 0
-                data = self._console.read(length)
-                self._memory.write(address, data)
-                return SUCCESS, len(data)
-        except MemoryAccessError:
+        if function in (0, 1) and not self._memory.contains(address, a[0]):
             return INVALID_PARAM, 0
+        if function == 0:
+            self._console.write(self._memory.read(address, length))
+            return SUCCESS, length
+        if function == 1:
+            data = self._console.read(length)
+            self._memory.write(address, data)
+            return SUCCESS, len(data)
         if function == 2:
             self._console.write(bytes([a[0] & 0xFF]))
             return SUCCESS, 0
@@ -230,15 +234,15 @@ class Sbi:
 
     def _legacy_mask(self, hart: Hart, extension: int, a: Sequence[int]) -> int:
         """Calls 4-7 take the virtual address of a hart mask; 0 means all harts."""
-        mask = _ALL_HARTS
+        mask, base = 0, _ALL_HARTS
         if a[0]:
             data = hart.read_virtual(a[0], 8)
             if data is None:
                 return INVALID_ADDRESS
-            mask = int.from_bytes(data, "little")
+            mask, base = int.from_bytes(data, "little"), 0
         if extension == 4:
-            return self._ipi(hart, 0, [mask, 0])[0]
-        return self._rfence(hart, extension - 5, [mask, 0])[0]
+            return self._ipi(hart, 0, [mask, base])[0]
+        return self._rfence(hart, extension - 5, [mask, base])[0]
 
     # -- helpers --------------------------------------------------------------------------
 
@@ -247,8 +251,6 @@ class Sbi:
         if base == _ALL_HARTS:
             return [hart for hart in self._harts if not hart.stopped]
         named = [base + bit for bit in range(64) if mask >> bit & 1]
-        if mask == _ALL_HARTS and base == 0:
-            named = list(range(len(self._harts)))
         if any(index >= len(self._harts) for index in named):
             return None
         return [self._harts[index] for index in named if not self._harts[index].stopped]

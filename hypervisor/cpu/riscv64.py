@@ -208,6 +208,7 @@ class Hart:
         line = self._lines.get(number)
         if line is None:
             line = self._lines[number] = Line(f"hart{self.index}.{number}")
+            line.level = bool(self._levels >> number & 1)  # high already in a restored hart
             line.connect(lambda level: self._line_changed(number, level))
         return line
 
