@@ -44,6 +44,9 @@ class MachineBoard:
         self.log = machine.log
         self.guest_error = machine.guest_error
 
+    def current_hart(self) -> int:
+        return self._machine.turn
+
     def channel(self, spec: str | None) -> ByteChannel:
         return self._machine.channel(spec)
 

@@ -106,7 +106,7 @@ def _soc(machine: Machine) -> Node:
         if device.options.irq is not None:
             controller, _, number = device.options.irq.partition(".")
             head["interrupt-parent"] = Ref(controller)
-            head["interrupts"] = [int(number)]
+            head["interrupts"] = machine.devices[controller].interrupt_cells(int(number))
         node.properties = {**head, **node.properties}
         node.label = name
         soc.children.append(node)

@@ -49,7 +49,8 @@ class Hart(Protocol):
     index: int
 
     def interrupt(self, number: int) -> Line:
-        """The input line for local interrupt `number` (RISC-V: its bit in `mip`)."""
+        """The input line for local interrupt `number` (RISC-V: its bit in `mip`; AArch64: 0 is
+        IRQ, 1 is FIQ)."""
 
 
 class Control(Protocol):
@@ -78,6 +79,10 @@ class Board(Protocol):
     the machine-mode inputs of interrupt controllers and timers are not the guest's."""
     seed: int | None
     """Seed of the machine's randomness; None: take the host's."""
+
+    def current_hart(self) -> int:
+        """The index of the hart whose access is being handled, for registers that each has its
+        own copy of. Means nothing outside an access."""
 
     def channel(self, spec: str | None) -> ByteChannel:
         """The far end of a serial line: "stdio" is the machine's console, None goes nowhere."""

@@ -27,7 +27,8 @@ class Device:
     """Bytes of guest-physical address space at `options.at`; 0: none. Where options decide,
     override `size_for`."""
     interrupt_inputs: ClassVar[int] = 0
-    """Number of inputs, if other devices' `irq` may name this one."""
+    """Number of the last input, if other devices' `irq` may name this one."""
+    first_input: ClassVar[int] = 1
     live: bool = False
     """True where the host may bring input at any time (a network): idle time then passes at the
     wall's rate."""
@@ -83,6 +84,10 @@ class Device:
     def input(self, number: int) -> Line:
         """Interrupt input `number` of a controller."""
         raise NotImplementedError(f"{self.type} has no interrupt inputs")
+
+    def interrupt_cells(self, number: int) -> list[int]:
+        """Input `number` of this controller as the device tree's `interrupts` writes it."""
+        return [number]
 
     def restored(self) -> None:
         """Called after `load`: re-raise lines, re-submit host requests."""

@@ -166,11 +166,16 @@ class Bench:
         self.host = BenchHost(self.clock)
         self.control = BenchControl()
         self.harts = [BenchHart(index) for index in range(harts)]
+        self.hart = 0
+        """Index of the hart that makes the accesses."""
         self.machine_mode = machine_mode
         self.seed = seed
         self.console = BenchChannel()
         self.messages: list[str] = []
         self.posted: list[Callable[[], None]] = []
+
+    def current_hart(self) -> int:
+        return self.hart
 
     def channel(self, spec: str | None) -> BenchChannel:
         return self.console if spec else BenchChannel()
