@@ -417,13 +417,15 @@ class Machine:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take `save_state`'s data; RAM must be loaded before."""
+        # Devices look at the time and take input while they load.
+        self.clock.load(state["clock"])
+        self.console.load(state["console"])
         for name, device in self.devices.items():
             device.load(state["devices"][name])
         for hart, saved in zip(self.cpu, state["harts"], strict=True):
             hart.load(saved)
         self.sbi.load(state["sbi"])
-        self.console.load(state["console"])
-        self.clock.load(state["clock"])
+        self.clock.load(state["clock"])  # again: devices armed their timers in another order
         self.resets = state["resets"]
         self.power.off, self.power.reset = state["power"]
         self.bus.failure = self._failure = None
