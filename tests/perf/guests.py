@@ -40,6 +40,7 @@ for module in virtio_mmio virtio_blk; do /bin/busybox modprobe $module; done
 while [ ! -b /dev/vda ]; do /bin/busybox sleep 0.1; done
 /diskread /dev/vda sequential {DISK_BYTES}
 /diskread /dev/vda random {RANDOM_READS}
+/diskread /dev/vda deep {RANDOM_READS}
 exec /bin/busybox poweroff -f
 """
 
