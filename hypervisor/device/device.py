@@ -155,10 +155,11 @@ class Device:
     def _read_parts(self, offset: int, size: int) -> int:
         value = 0
         done = 0
+        known = True
         while done < size:
             found = self.slot_at(offset + done)
             if found is None:
-                self.unknown_access(offset + done, size, None)
+                known = False
                 done += 1
                 continue
             slot, skip = found
@@ -166,14 +167,17 @@ class Device:
             bits = (slot.read() >> 8 * skip) & ((1 << 8 * part) - 1)
             value |= bits << 8 * done
             done += part
+        if not known:
+            self.unknown_access(offset, size, None)
         return value
 
     def _write_parts(self, offset: int, size: int, value: int) -> None:
         done = 0
+        known = True
         while done < size:
             found = self.slot_at(offset + done, write=True)
             if found is None:
-                self.unknown_access(offset + done, size, value)
+                known = False
                 done += 1
                 continue
             slot, skip = found
@@ -186,6 +190,8 @@ class Device:
                 self._report_tagged(slot.register, bits)
             slot.write(kept | bits)
             done += part
+        if not known:
+            self.unknown_access(offset, size, value)
 
     def _report_tagged(self, register: Register, value: int) -> None:
         for field in register.fields:

@@ -173,3 +173,13 @@ def test_bench_timer_armed_again_fires_once(bench: Bench) -> None:
     bench.clock.advance(30)
 
     assert fired == [20]
+
+
+def test_access_beside_the_table_is_said_once() -> None:
+    bench = Bench()
+    device = bench.build(Device)
+
+    device.read(0x10, 4)
+    device.read(0x10, 4)
+
+    assert bench.messages == ["dev0: 4-byte read of unknown register 0x10"]
