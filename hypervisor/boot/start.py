@@ -50,14 +50,20 @@ def start(machine: Machine) -> None:
     if machine.description.machine_mode:
         _enter_firmware(machine, placement)
     else:
-        machine.cpu[0].begin_supervisor(placement.entry, placement.tree)
+        entry = placement.entry if boot.entry is None else boot.entry
+        machine.cpu[0].begin_supervisor(entry, placement.tree)
 
 
 def device_tree(machine: Machine, initrd: tuple[int, int] | None = None) -> bytes:
     """The blob the guest is given: generated, or the file the description names."""
     file = machine.description.boot.dtb
     if file is not None:
-        return read_file(machine.resolve_file(file), file)
+        blob = read_file(machine.resolve_file(file), file)
+        try:
+            fdt.parse(blob)
+        except fdt.FdtError as error:
+            raise BootError(f"{file}: is not a device tree blob: {error}") from None
+        return blob
     return fdt.flatten(riscv64_tree(machine, initrd))
 
 
