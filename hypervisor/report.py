@@ -52,7 +52,8 @@ def disassemble(hart: Hart, count: int = 6) -> list[str]:
     """The instructions at pc, the present one marked; a sentence when it cannot be read."""
     import capstone
 
-    code = hart.read_virtual(hart.pc, 4 * count) or hart.read_virtual(hart.pc, 4)
+    sizes = (4 * count, 4, 2)  # less at the end of what is mapped
+    code = next(filter(None, (hart.read_virtual(hart.pc, size) for size in sizes)), None)
     if code is None:
         return [f"no code can be read at {hart.pc:#x}"]
     decoder = capstone.Cs(
