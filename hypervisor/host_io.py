@@ -17,54 +17,90 @@ class HostThreads:
     """One host thread for each queue (a disk); results are taken at their virtual time.
 
     If the host is late the machine waits there, so a run does not depend on the host's speed.
+    A request that is alone is done by the machine itself when its time has come: that takes less
+    than handing it to a thread. When another joins it, both are their threads'.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
         self._threads: dict[int, ThreadPoolExecutor] = {}
-        self._due: deque[tuple[int, int, Future[Any], Callable[[Any], None]]] = deque()
-        self._order = 0
+        self._due: deque[_Job] = deque()
         self._timer = clock.timer("host-io", self._complete)
+
+    @property
+    def next_completion(self) -> int | None:
+        """Virtual time (ns) at which the next result is taken."""
+        return self._due[0].at if self._due else None
 
     def submit(
         self, queue: object, work: Callable[[], T], at: int, done: Callable[[T | Exception], None]
     ) -> None:
-        thread = self._threads.get(id(queue))
-        if thread is None:
-            thread = self._threads[id(queue)] = ThreadPoolExecutor(1, thread_name_prefix="host-io")
-        self._order += 1
-        entry = (at, self._order, thread.submit(work), done)
-        position = len(self._due)
-        while position and self._due[position - 1][:2] > entry[:2]:
+        due = self._due
+        job = _Job(at, queue, work, done)
+        if due:
+            self._start(due[0])
+            self._start(job)
+        position = len(due)
+        while position and due[position - 1].at > at:
             position -= 1
-        self._due.insert(position, entry)
+        due.insert(position, job)
         self._arm()
 
     def forget(self) -> None:
         """Drop all completions (machine reset); the work itself still runs to its end."""
-        for _, _, future, _ in self._due:
-            future.exception()
+        for job in self._due:
+            job.result()
         self._due.clear()
         self._timer.cancel()
 
     def close(self) -> None:
+        for job in self._due:
+            job.result()
         for thread in self._threads.values():
             thread.shutdown(wait=True)
 
+    def _start(self, job: _Job) -> None:
+        """Hand a job to its queue's thread, if it is not there yet."""
+        if job.future is None:
+            thread = self._threads.get(id(job.queue))
+            if thread is None:
+                thread = ThreadPoolExecutor(1, thread_name_prefix="host-io")
+                self._threads[id(job.queue)] = thread
+            job.future = thread.submit(job.work)
+
     def _arm(self) -> None:
-        if self._due and (self._timer.deadline is None or self._timer.deadline > self._due[0][0]):
-            self._timer.arm(self._due[0][0])
+        if self._due and (self._timer.deadline is None or self._timer.deadline > self._due[0].at):
+            self._timer.arm(self._due[0].at)
 
     def _complete(self) -> None:
         try:
-            while self._due and self._due[0][0] <= self._clock.now():
-                _, _, future, done = self._due.popleft()
-                error = future.exception()
-                if error is not None and not isinstance(error, Exception):
-                    raise error
-                done(error if error is not None else future.result())
+            while self._due and self._due[0].at <= self._clock.now():
+                job = self._due.popleft()
+                job.done(job.result())
         finally:  # what a device raises here must not lose the others' completions
             self._arm()
+
+
+class _Job:
+    """Work to do once. Those due at one time complete in their order."""
+
+    __slots__ = ("at", "done", "future", "queue", "work")
+
+    def __init__(
+        self, at: int, queue: object, work: Callable[[], Any], done: Callable[[Any], None]
+    ) -> None:
+        self.at = at
+        self.queue = queue
+        self.work = work
+        self.done = done
+        self.future: Future[Any] | None = None
+
+    def result(self) -> Any:
+        """What came of the work, or the exception; waits for it, or does it."""
+        try:
+            return self.work() if self.future is None else self.future.result()
+        except Exception as error:
+            return error
 
 
 class Inbox:

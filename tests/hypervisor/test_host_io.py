@@ -232,3 +232,39 @@ def test_post_that_posts_again_waits_for_the_next_drain():
     assert taken == [1]
     assert inbox
     assert inbox.wait(0)
+
+
+def test_lone_request_is_done_by_the_machine_and_two_by_threads(host, clock):
+    threads = []
+
+    def work():
+        threads.append(threading.current_thread())
+
+    host.submit(host, work, 10, threads.count)
+    run_all(clock)
+    for at in (20, 30):
+        host.submit(host, work, at, threads.count)
+    run_all(clock)
+
+    assert threads[0] is threading.current_thread()
+    assert threading.current_thread() not in threads[1:]
+    assert len(threads) == 3
+
+
+def test_next_completion_is_the_earliest(host, clock):
+    assert host.next_completion is None
+
+    host.submit(host, lambda: 1, 20, [].append)
+    host.submit(host, lambda: 1, 10, [].append)
+
+    assert host.next_completion == 10
+
+
+def test_close_does_the_work_of_a_lone_request(clock):
+    host = HostThreads(clock)
+    done = []
+    host.submit(host, lambda: done.append(1), 10, done.append)
+
+    host.close()
+
+    assert done == [1]
