@@ -258,6 +258,8 @@ class Machine:
 
     def _next_hart(self) -> Hart | None:
         """Whose turn it is; None when all wait."""
+        if len(self.cpu) == 1:
+            return self.cpu[0] if self._is_runnable(self.cpu[0]) else None
         runnable = [hart for hart in self.cpu if self._is_runnable(hart)]
         if not runnable:
             return None
@@ -324,7 +326,7 @@ class Machine:
                 hart = self.cpu[0]
                 self._fail_at(hart, "the guest hangs: all harts wait and nothing is pending")
             return
-        self.pacer.idle(due)
+        self.pacer.idle(due, modelled=due == self.host.next_completion)
 
     # -- endings --------------------------------------------------------------------------
 

@@ -13,6 +13,9 @@ Pace = Literal["auto", "free", "realtime"]
 LONGEST_WAIT = 0.25
 """Seconds slept at a time, so that a run's own time limit is noticed."""
 
+SHORTEST_LATENCY = 1_000_000
+"""ns that a disk's answer takes if it is to be slept for at pace auto."""
+
 LEAST_HOLD = 1_000_000
 """ns that busy time may run ahead of the wall before it is held."""
 
@@ -63,10 +66,13 @@ class Pacer:
         if ahead > LEAST_HOLD:
             self._mail.wait(min(ahead / 1e9, LONGEST_WAIT))
 
-    def idle(self, due: int | None) -> None:
-        """All harts wait until virtual time `due` (ns; None: for ever): move the clock on."""
-        paced = self._pace == "realtime" or (self._pace == "auto" and bool(self._live))
-        if not paced and due is not None:
+    def idle(self, due: int | None, modelled: bool = False) -> None:
+        """All harts wait until virtual time `due` (ns; None: for ever): move the clock on.
+
+        `modelled`: what is due is a disk's answer. Its latency is our model's, and a short one is
+        less than a sleep takes, so auto skips it even when something may arrive.
+        """
+        if due is not None and not self._sleeps(due - self._clock.now(), modelled):
             self._clock.pass_idle(due)
             return
         now, began = self._clock.now(), self._wall()
@@ -76,3 +82,8 @@ class Pacer:
         if due is not None and (passed > due or (not arrived and seconds < LONGEST_WAIT)):
             passed = due
         self._clock.pass_idle(passed)
+
+    def _sleeps(self, gap: int, modelled: bool) -> bool:
+        if self._pace == "auto":
+            return bool(self._live) and not (modelled and gap <= SHORTEST_LATENCY)
+        return self._pace == "realtime"

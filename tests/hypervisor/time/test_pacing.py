@@ -51,6 +51,25 @@ def test_idle_time_is_skipped(wall, pace, live):
     assert wall.slept == []
 
 
+def test_short_latency_of_a_disk_is_not_slept(wall):
+    one, clock = pacer("auto", wall, ["net0"])
+
+    one.idle(100_000, modelled=True)
+
+    assert clock.now() == 100_000
+    assert wall.slept == []
+
+
+@pytest.mark.parametrize(("pace", "latency"), [("auto", 8 * MILLISECOND), ("realtime", 100_000)])
+def test_latency_of_a_disk_is_slept_where_time_must_hold(wall, pace, latency):
+    one, clock = pacer(pace, wall, ["net0"])
+
+    one.idle(latency, modelled=True)
+
+    assert clock.now() == latency
+    assert wall.slept == [latency / 1e9]
+
+
 @pytest.mark.parametrize(("pace", "live"), [("auto", ("net0",)), ("realtime", ())])
 def test_idle_time_passes_at_the_walls_rate(wall, pace, live):
     one, clock = pacer(pace, wall, live)
