@@ -85,8 +85,7 @@ class Sbi:
     def call(self, hart: Hart) -> None:
         """Answer the ecall `hart` stands at, and step over it."""
         registers = hart.registers
-        extension, function = registers["a7"], registers["a6"]
-        arguments = [registers[f"a{n}"] for n in range(6)]
+        *arguments, function, extension = registers.arguments()
         hart.step_over(4)
         if extension in LEGACY:
             registers["a0"] = self._legacy(hart, extension, arguments)

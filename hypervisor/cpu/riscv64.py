@@ -203,8 +203,8 @@ class Hart:
         self.cell.previous_end = NEVER
 
     def interrupt(self, number: int) -> Line:
-        """The input line of local interrupt `number`, a bit of `mip`. It acts at the next safe
-        point."""
+        """The input line of local interrupt `number`, a bit of `mip`. Raised it acts at the next
+        safe point, lowered at once."""
         line = self._lines.get(number)
         if line is None:
             line = self._lines[number] = Line(f"hart{self.index}.{number}")
@@ -214,9 +214,14 @@ class Hart:
 
     def _line_changed(self, number: int, level: bool) -> None:
         bit = 1 << number
-        self._levels = self._levels | bit if level else self._levels & ~bit
-        self._changed |= bit
-        self.clock.deadline = 0
+        if level:
+            self._levels |= bit
+            self._changed |= bit
+            self.clock.deadline = 0
+        else:  # nothing has to stop for what is no longer pending
+            self._levels &= ~bit
+            self._changed &= ~bit
+            self._mip.value &= ~bit
 
     def set_pending(self, number: int, level: bool) -> None:
         """Write a software interrupt's bit in `mip` now; no line holds it."""

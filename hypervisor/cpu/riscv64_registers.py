@@ -20,6 +20,7 @@ class Registers(Mapping[str, int]):
 
     def __init__(self, address: int) -> None:
         self._address = address
+        self._arguments = (c_uint64 * 8).from_address(address + env.X0 + 10 * 8)
         self._fields = {name: env.X0 + 8 * n for n, name in enumerate(env.INTEGER_NAMES)}
         self._fields |= {name: env.F0 + 8 * n for n, name in enumerate(env.FLOAT_NAMES)}
         self._fields |= env.FIELDS
@@ -51,6 +52,10 @@ class Registers(Mapping[str, int]):
             c_uint64.from_address(self._address + at).value = value
         else:
             internals().csr(self._address, self._csrs[name], None, value, NEVER)
+
+    def arguments(self) -> list[int]:
+        """a0 to a7, at one go."""
+        return self._arguments[:]
 
     def read_csr(self, number: int) -> int:
         """Any CSR, whatever the present privilege; KeyError when the hart has none such."""

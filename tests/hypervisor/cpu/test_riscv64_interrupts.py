@@ -53,6 +53,20 @@ def test_masked_interrupt_waits(rig, mie, enable):
     assert hart.registers["s0"] > 100
 
 
+def test_lowered_line_leaves_mip_without_stopping_the_hart(rig):
+    hart = rig.load(SETUP.format(mie=0, global_enable=8))
+    hart.interrupt(MTIP).set(True)
+    stretch(rig)
+    rig.clock.cell.deadline = NEVER
+    pending = hart.registers["mip"]
+
+    hart.interrupt(MTIP).set(False)
+
+    assert pending == 1 << MTIP
+    assert hart.registers["mip"] == 0
+    assert rig.clock.cell.deadline == NEVER
+
+
 def test_lowered_line_is_not_taken(rig):
     hart = rig.load(SETUP.format(mie=1 << MTIP, global_enable=8))
     stretch(rig)
