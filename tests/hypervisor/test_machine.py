@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 import time
@@ -326,6 +327,67 @@ def test_kicks_from_another_thread_double_no_access_and_change_nothing(workshop)
     assert figures(machine) == figures(quiet)
 
 
+def test_kicks_change_nothing_for_harts_that_wake_each_other(workshop):
+    source = PING_PONG.format(power_off=POWER_OFF)
+    quiet = workshop.build(source, harts=2)
+    quiet.run(timeout=60)
+    machine = workshop.build(source, harts=2)
+
+    with Kicker(machine) as kicker:
+        outcome = machine.run(timeout=60)
+
+    assert outcome.kind == "power-off"
+    assert kicker.count > 0
+    assert figures(machine) == figures(quiet)
+
+
+def test_kicks_double_no_access_to_a_device(workshop):
+    (workshop.folder / "mine.py").write_text(OWN_DEVICES)
+    machine = workshop.build(
+        f"""
+        li s0, 0x20000000
+        li s1, 30000
+    1:  sw s1, (s0)
+        amoadd.w zero, s1, (s0)
+        lw zero, (s0)
+        addi s1, s1, -1
+        bnez s1, 1b
+        {POWER_OFF}
+    """,
+        devices="\n  sum: {type: './mine.py:Sum', at: 0x20000000}\n",
+    )
+
+    with Kicker(machine) as kicker:
+        machine.run(timeout=60)
+
+    device = machine.devices["sum"]
+    assert kicker.count > 20
+    assert (device.reads, device.writes) == (60_000, 60_000)
+    assert device.total == 3 * sum(range(30_001))
+
+
+def test_interrupt_key_ends_a_run_of_a_guest_that_computes(workshop):
+    machine = workshop.build(FOREVER)
+    threading.Timer(0.05, _thread.interrupt_main).start()
+
+    with pytest.raises(KeyboardInterrupt):
+        machine.run(timeout=20)
+
+    assert machine.cpu[0].registers["s0"] > 0
+
+
+def test_kick_at_any_moment_is_noticed_soon(workshop):
+    machine = workshop.build(FOREVER)
+    taken = []
+
+    for _ in range(50):
+        machine.inbox.post(lambda: taken.append(1))
+        threading.Timer(0.001, machine.stop).start()
+        assert machine.run(timeout=20).kind == "stopped"
+
+    assert len(taken) == 50
+
+
 def test_two_machines_in_one_process_have_their_own_time_and_memory(workshop):
     source = greeting("x", "rdtime s2\n" + ECHO + "rdtime s3\n" + POWER_OFF)
     alone = workshop.build(source)
@@ -426,6 +488,20 @@ class Refusing(Device):
     def __init__(self, name, options, board):
         super().__init__(name, options, board)
         raise BackendError("refusing: the host has no such thing")
+
+
+class Sum(Device):
+    type = "test.sum"
+    reads = writes = total = last = 0
+
+    def read(self, offset, size):
+        self.reads += 1
+        return self.last
+
+    def write(self, offset, size, value):
+        self.writes += 1
+        self.total += value
+        self.last = value
 
 
 class Slow(Device):
