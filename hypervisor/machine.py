@@ -273,6 +273,7 @@ class Machine:
             self._slice_end = None
             if current.index != self.turn:
                 current.drop_reservation()
+                self.clock.cell.host_writes += 1  # or another hart, before it
             self.turn = current.index
         if alone:
             self._slice_end = None

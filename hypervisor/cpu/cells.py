@@ -20,7 +20,7 @@ class ClockCell(ctypes.Structure):
         ("visible", c_uint64),  # `units` at the last taken transfer: what the guest sees
         ("deadline", c_uint64),  # stop at the first taken transfer at or after this; 0: at once
         ("idle", c_uint64),  # units that passed with no code executed
-        ("host_writes", c_uint64),  # grows with every write of the host to RAM
+        ("host_writes", c_uint64),  # grows when others than a hart may write RAM
     ]
     units: int
     visible: int

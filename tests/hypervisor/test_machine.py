@@ -574,3 +574,52 @@ def test_host_work_ends_before_its_device_is_closed(workshop):
     machine.close()
 
     assert log == ["worked", "closed"]
+
+
+# -- code that another hart writes ------------------------------------------------------------
+
+PATCHED_BY_ANOTHER = """
+    csrr s0, mhartid
+    la s1, function
+    la s2, flag
+    xori s0, s0, {reader}
+    bnez s0, writer
+    jalr s1
+    mv s3, a0
+    li t0, 1
+    sd t0, (s2)
+1:  ld t0, (s2)
+    addi t0, t0, -2
+    bnez t0, 1b
+    fence.i
+    jalr s1
+    mv s4, a0
+    {power_off}
+writer:
+1:  ld t0, (s2)
+    beqz t0, 1b
+    li t2, 0x00200513       # li a0, 2
+    sw t2, (s1)
+    fence
+    li t0, 2
+    sd t0, (s2)
+2:  wfi
+    j 2b
+.balign 4096
+function:
+    .word 0x00100513        # li a0, 1
+    ret
+.balign 4096
+flag: .dword 0
+"""
+
+
+@pytest.mark.parametrize("reader", [0, 1])
+def test_code_written_by_another_hart_runs_new_after_fence_i(workshop, reader):
+    machine = workshop.build(PATCHED_BY_ANOTHER.format(reader=reader, power_off=POWER_OFF), harts=2)
+
+    outcome = machine.run(timeout=20)
+
+    registers = machine.cpu[reader].registers
+    assert outcome.kind == "power-off"
+    assert (registers["s3"], registers["s4"]) == (1, 2)
