@@ -95,13 +95,14 @@ def _interrupt_sentence(interrupt: Interrupt, devices: Devices, known: Sequence[
     inputs = interrupt_inputs(controller)
     if not inputs:
         return f"'{name}' is no interrupt controller but a {controller.type}"
-    if not 1 <= interrupt.number <= inputs:
-        return f"'{name}' has inputs 1 to {inputs}, not {interrupt.number}"
+    first = controller.model.first_input
+    if not first <= interrupt.number <= inputs:
+        return f"'{name}' has inputs {first} to {inputs}, not {interrupt.number}"
     return None
 
 
 def interrupt_inputs(entry: DeviceEntry) -> int:
-    """The number of a controller's inputs, counted from 1; 0 for other devices."""
+    """The number of a controller's last input; 0 for other devices."""
     count = entry.model.interrupt_inputs
     sources = getattr(entry.options, "sources", None)
     return min(count, sources) if isinstance(sources, int) else count

@@ -153,7 +153,7 @@ class Driver:
 
     def _toggle(self, offset: int, size: int, value: int) -> None:
         if self.device.interrupt_inputs:
-            number = 1 + offset % 64
+            number = self.device.first_input + offset % 64
             self.levels[number] = not self.levels.get(number, False)
             self.device.input(number).set(self.levels[number])
 
