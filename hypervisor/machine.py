@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
 import cbor2
 
@@ -461,17 +461,25 @@ class Machine:
 
     # -- snapshots ------------------------------------------------------------------------
 
-    def snapshot(self, path: str | os.PathLike[str]) -> None:
-        """Write the whole machine, as it stands, to a file."""
-        from hypervisor.snapshot import save
+    @overload
+    def snapshot(self) -> bytes: ...
+    @overload
+    def snapshot(self, path: str | os.PathLike[str]) -> None: ...
+    def snapshot(self, path: str | os.PathLike[str] | None = None) -> bytes | None:
+        """Write the whole machine, as it stands, to a file; without one, return it."""
+        from hypervisor.snapshot import dump, save
 
+        if path is None:
+            return dump(self)
         save(self, Path(path))
+        return None
 
-    def restore(self, path: str | os.PathLike[str]) -> None:
-        """Become the machine a snapshot file holds; SnapshotError when it is of another one."""
+    def restore(self, snapshot: str | os.PathLike[str] | bytes) -> None:
+        """Become the machine that a snapshot is of: a file, or what `snapshot()` returned.
+        SnapshotError when it is of another one."""
         from hypervisor.snapshot import load
 
-        load(self, Path(path))
+        load(self, snapshot if isinstance(snapshot, bytes) else Path(snapshot))
 
 
 class MachineConsole(Console):

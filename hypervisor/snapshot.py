@@ -8,6 +8,7 @@ bytes it does not carry.
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import tempfile
@@ -35,6 +36,28 @@ class SnapshotError(Exception):
 
 def save(machine: Machine, path: Path) -> None:
     """Write `machine` to `path`, which appears only when it is complete."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+            try:
+                _write(machine, file)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise SnapshotError(f"the snapshot cannot be written to {path}: {error.strerror}") from None
+
+
+def dump(machine: Machine) -> bytes:
+    """What `save` would write."""
+    file = io.BytesIO()
+    _write(machine, file)
+    return file.getvalue()
+
+
+def _write(machine: Machine, file: Any) -> None:
     memory = machine.memory
     pages = memory.pages()
     header = {
@@ -44,23 +67,12 @@ def save(machine: Machine, path: Path) -> None:
         "state": machine.save_state(),
     }
     packed = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(cbor2.dumps(header))
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            try:
-                file.write(bytes(_PREFIX.size))
-                file.write(packed)
-                _write_pages(memory.map, pages, file)
-                length = file.tell()
-                file.seek(0)
-                file.write(_PREFIX.pack(MAGIC, VERSION, len(packed), length))
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
-    except OSError as error:
-        raise SnapshotError(f"the snapshot cannot be written to {path}: {error.strerror}") from None
+    file.write(bytes(_PREFIX.size))
+    file.write(packed)
+    _write_pages(memory.map, pages, file)
+    length = file.tell()
+    file.seek(0)
+    file.write(_PREFIX.pack(MAGIC, VERSION, len(packed), length))
 
 
 def _write_pages(ram: Any, pages: list[int], file: Any) -> None:
@@ -76,11 +88,12 @@ def _write_pages(ram: Any, pages: list[int], file: Any) -> None:
             start, end = offset, offset + PAGE
 
 
-def load(machine: Machine, path: Path) -> None:
-    """Make `machine` the one in the file. Nothing is changed unless the file is whole and of
-    this machine."""
+def load(machine: Machine, source: Path | bytes) -> None:
+    """Make `machine` the one in the file, or in what `dump` gave. Nothing is changed unless it is
+    whole and of this machine."""
+    path = Path("in memory") if isinstance(source, bytes) else source
     try:
-        with path.open("rb") as file:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             header = _read_header(file, path)
             start = file.tell()
             pages = struct.unpack(f"<{len(header['pages']) // 8}Q", header["pages"])
@@ -102,8 +115,9 @@ def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
         raise SnapshotError(
             f"{path} is a snapshot of format {version}; this program reads {VERSION}"
         )
-    if os.fstat(file.fileno()).st_size != whole or whole < _PREFIX.size + length:
+    if file.seek(0, os.SEEK_END) != whole or whole < _PREFIX.size + length:
         raise SnapshotError(f"the snapshot {path} is damaged: it is not of the length it had")
+    file.seek(_PREFIX.size)
     try:
         header = cbor2.loads(_unpack(file.read(length)))
         if not isinstance(header, dict) or {"description", "ram", "pages", "state"} - set(header):

@@ -85,6 +85,28 @@ def test_restored_machine_ends_as_the_uninterrupted_one(saved):
         assert finish(machine) == whole
 
 
+def test_snapshot_kept_in_memory_restores_like_a_file(saved):
+    description, path, whole = saved
+
+    with Machine.load(description) as machine, Machine.load(description) as other:
+        machine.restore(path)
+        kept = machine.snapshot()
+        machine.run(timeout=30)
+        machine.restore(kept)
+        other.restore(kept)
+        assert [finish(machine), finish(other)] == [whole, whole]
+
+
+def test_damaged_snapshot_in_memory_is_refused(saved):
+    description, path, _ = saved
+
+    with (
+        Machine.load(description) as machine,
+        pytest.raises(SnapshotError, match="the snapshot in memory is damaged"),
+    ):
+        machine.restore(path.read_bytes()[:-9])
+
+
 def test_what_ran_before_a_restore_changes_nothing(saved):
     description, path, whole = saved
 
