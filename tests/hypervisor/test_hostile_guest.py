@@ -113,6 +113,46 @@ def test_random_programs_end_as_guests(workshop, mode, harts):
     assert machine.run(timeout=10).kind == "power-off"
 
 
+def final_state(machine, seed, stops):
+    """Run a random program from its reset at time 0; everything that it can have changed.
+
+    `stops` are gaps of virtual time after which the run is stopped and translations dropped.
+    """
+    machine.reset()
+    cell = machine.clock.cell
+    cell.units = cell.visible = cell.idle = 0
+    machine.sbi.calls.clear()
+    for hart in machine.cpu:
+        hart.executed = 0
+    fill(machine, random.Random(seed))
+    gaps = iter(stops)
+
+    def interrupt():
+        for hart in machine.cpu:
+            hart.flush_translations()
+        noise.arm(machine.clock.now() + next(gaps, 2 * BUDGET))
+
+    noise = machine.clock.timer("noise", interrupt)
+    budget = machine.clock.timer("budget", machine.power.request_power_off)
+    noise.arm(next(gaps, 2 * BUDGET))
+    budget.arm(BUDGET)
+    machine.run(timeout=60)
+    noise.cancel()
+    budget.cancel()
+    return machine.clock.cell.units, machine.state_sha256()
+
+
+@pytest.mark.parametrize(("mode", "harts"), [("firmware", 1), ("kernel", 1), ("firmware", 2)])
+def test_random_programs_run_the_same_however_often_they_are_stopped(workshop, mode, harts):
+    machine = workshop.build(MODES[mode], mode=mode, harts=harts)
+
+    for seed in range(PROGRAMS // 5):
+        choose = random.Random(seed)
+        stops = [choose.randrange(1, 300) for _ in range(100)]
+        quiet = final_state(machine, seed, [])
+        assert final_state(machine, seed, stops) == quiet, f"program {seed}"
+
+
 JUMPS = {
     "a device": (0x1000_0000, 1),
     "a hole": (0x4000_0000, 1),
