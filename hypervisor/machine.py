@@ -251,10 +251,12 @@ class Machine:
         step = self.console.script_pending
         if step is not None:
             text = step.text.decode(errors="replace")
-            return Outcome("failed", f"the guest powered off before it printed '{text}'", 1)
-        if code:
-            return Outcome("failed", f"the guest powered off with failure code {code}", 1)
-        return Outcome("power-off", "the guest powered off")
+            sentence = f"the guest powered off before it printed '{text}'"
+        elif code:
+            sentence = f"the guest powered off with failure code {code}"
+        else:
+            return Outcome("power-off", "the guest powered off")
+        return Outcome("failed", sentence, 1, describe_hart(self.cpu[self.turn], self.programs))
 
     def _next_hart(self) -> Hart | None:
         """Whose turn it is; None when all wait."""

@@ -129,6 +129,7 @@ def test_finisher_s_failure_code_is_a_failure(bare: Bare) -> None:
 
     assert (outcome.kind, outcome.code) == ("failed", 1)
     assert "42" in outcome.sentence
+    assert "M-mode) at 0x80000" in outcome.report
 
 
 def test_command_line_s_timeout_is_124(hypervisor_run: Command, bare_file: Bare) -> None:
@@ -145,6 +146,8 @@ def test_power_off_before_the_awaited_text_is_1(hypervisor_run: Command, bare_fi
 
     assert result.returncode == 1
     assert "the guest powered off before it printed 'hi there'" in result.stderr
+    assert "M-mode) at 0x80000" in result.stderr
+    assert "=> 0x80000" in result.stderr
 
 
 def test_power_off_after_the_awaited_text_is_0(hypervisor_run: Command, bare_file: Bare) -> None:
