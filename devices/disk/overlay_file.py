@@ -159,7 +159,10 @@ def read_header(file: File, path: str) -> Header:
     """Read and check a header; BackendError when the file is not an overlay or is damaged."""
     head = file.read(0, HEADER_BYTES)
     if not head.startswith(OVERLAY_MAGIC):
-        raise BackendError(f"{path}: the file is not an overlay: remove it or name another disk")
+        raise BackendError(
+            f"{path}: the file is not an overlay, which a machine makes beside a disk that has "
+            "overlay: keep"
+        )
     at = len(OVERLAY_MAGIC)
     digest, length = head[at : at + 32], int.from_bytes(head[at + 32 : at + 36], "big")
     text = head[at + 36 : at + 36 + length]
