@@ -28,6 +28,7 @@ from devices.interrupt.gicv2_interface import (
     CpuInterface,
 )
 from hypervisor.device import Board, Device, Line, Node, Options, Register
+from hypervisor.device.registers import Access, Bits
 from hypervisor.device.tree import u64
 
 CPU_INTERFACE = 0x1_0000
@@ -36,8 +37,21 @@ _IRQ, _FIQ = 0, 1
 _WORDS = 32
 _SPI, _PPI = 0, 1
 _LEVEL_HIGH = 4
-_ID = {"INTERRUPT_ID": (9, 0), "CPUID": (12, 10)}
+_ID: dict[str, Bits] = {"INTERRUPT_ID": (9, 0), "CPUID": (12, 10)}
 _PERIPHERAL_ID = (4, 0, 0, 0, 0x90, 0xB4, 0x2B, 0, 0x0D, 0xF0, 0x05, 0xB1)
+
+
+def _cpu(
+    offset: int,
+    doc: str,
+    fields: dict[str, Bits] | None = None,
+    access: Access = "rw",
+    count: int = 1,
+) -> Register:
+    """A register of the CPU interface; hooks reach the accessing hart's own."""
+    return Register(
+        CPU_INTERFACE + offset, access=access, writable=0, fields=fields, count=count, doc=doc
+    )
 
 
 class Gicv2Options(Options):
@@ -121,10 +135,10 @@ class Gicv2(Device):
         0xFD0, access="ro", count=len(_PERIPHERAL_ID), doc="peripheral and component identification"
     )
 
-    GICC_CTLR = Register(
-        CPU_INTERFACE + 0x00,
-        writable=0,
-        fields={
+    GICC_CTLR = _cpu(
+        0x00,
+        "CPU interface control",
+        {
             "EnableGrp0": 0,
             "EnableGrp1": 1,
             "AckCtl": 2,
@@ -133,51 +147,23 @@ class Gicv2(Device):
             "BypassDisable": (8, 5),
             "EOImode": 9,
         },
-        doc="CPU interface control",
     )
-    GICC_PMR = Register(
-        CPU_INTERFACE + 0x04,
-        writable=0,
-        fields={"Priority": (7, 3)},
-        doc="only priorities below this interrupt",
-    )
-    GICC_BPR = Register(
-        CPU_INTERFACE + 0x08, writable=0, fields={"BinaryPoint": (2, 0)}, doc="group 0's split"
-    )
-    GICC_IAR = Register(CPU_INTERFACE + 0x0C, access="ro", fields=_ID, doc="acknowledge")
-    GICC_EOIR = Register(
-        CPU_INTERFACE + 0x10, access="wo", writable=0, fields=_ID, doc="end of interrupt"
-    )
-    GICC_RPR = Register(
-        CPU_INTERFACE + 0x14, access="ro", fields={"Priority": (7, 0)}, doc="running priority"
-    )
-    GICC_HPPIR = Register(
-        CPU_INTERFACE + 0x18, access="ro", fields=_ID, doc="most urgent pending interrupt"
-    )
-    GICC_ABPR = Register(
-        CPU_INTERFACE + 0x1C, writable=0, fields={"BinaryPoint": (2, 0)}, doc="group 1's split"
-    )
-    GICC_AIAR = Register(
-        CPU_INTERFACE + 0x20, access="ro", fields=_ID, doc="acknowledge of group 1"
-    )
-    GICC_AEOIR = Register(
-        CPU_INTERFACE + 0x24, access="wo", writable=0, fields=_ID, doc="end of group 1"
-    )
-    GICC_AHPPIR = Register(
-        CPU_INTERFACE + 0x28, access="ro", fields=_ID, doc="most urgent pending one of group 1"
-    )
-    GICC_APR = Register(
-        CPU_INTERFACE + 0xD0, writable=0, count=4, doc="active priorities of group 0"
-    )
-    GICC_NSAPR = Register(
-        CPU_INTERFACE + 0xE0, writable=0, count=4, doc="active priorities of group 1"
-    )
+    GICC_PMR = _cpu(0x04, "only priorities below this interrupt", {"Priority": (7, 3)})
+    GICC_BPR = _cpu(0x08, "which bits of group 0's priorities preempt", {"BinaryPoint": (2, 0)})
+    GICC_IAR = _cpu(0x0C, "acknowledge", _ID, "ro")
+    GICC_EOIR = _cpu(0x10, "end of interrupt", _ID, "wo")
+    GICC_RPR = _cpu(0x14, "running priority", {"Priority": (7, 0)}, "ro")
+    GICC_HPPIR = _cpu(0x18, "most urgent pending interrupt", _ID, "ro")
+    GICC_ABPR = _cpu(0x1C, "the same as BPR for group 1", {"BinaryPoint": (2, 0)})
+    GICC_AIAR = _cpu(0x20, "acknowledge group 1", _ID, "ro")
+    GICC_AEOIR = _cpu(0x24, "end of an interrupt of group 1", _ID, "wo")
+    GICC_AHPPIR = _cpu(0x28, "most urgent pending interrupt of group 1", _ID, "ro")
+    GICC_APR = _cpu(0xD0, "active priorities of group 0", count=4)
+    GICC_NSAPR = _cpu(0xE0, "active priorities of group 1", count=4)
     GICC_IIDR = Register(
         CPU_INTERFACE + 0xFC, access="ro", reset=0x0202_043B, doc="implementer: GIC-400"
     )
-    GICC_DIR = Register(
-        CPU_INTERFACE + 0x1000, access="wo", writable=0, fields=_ID, doc="deactivate"
-    )
+    GICC_DIR = _cpu(0x1000, "deactivate", _ID, "wo")
 
     def __init__(self, name: str, options: Any, board: Board) -> None:
         super().__init__(name, options, board)
