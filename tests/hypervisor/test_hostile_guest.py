@@ -113,6 +113,67 @@ def test_random_programs_end_as_guests(workshop, mode, harts):
     assert machine.run(timeout=10).kind == "power-off"
 
 
+ROOT, MIDDLE, LEAVES = RAM + 0x2_0000, RAM + 0x2_1000, RAM + 0x2_2000
+PAGED = f"""
+    j start
+.balign 64
+handler:
+    csrr t6, sepc
+    addi t6, t6, 4
+    csrw sepc, t6
+    sret
+.balign 64
+start:
+    la t0, handler
+    csrw stvec, t0
+    li t0, 0x46000
+    csrs sstatus, t0
+    li t0, {8 << 60 | ROOT >> 12}
+    csrw satp, t0
+    sfence.vma
+    li t1, {CODE}
+    csrw sepc, t1
+    sret
+"""
+
+
+def page_entry(address, flags):
+    return address >> 12 << 10 | flags
+
+
+def write_page_tables(machine, choose):
+    """RAM where it is with any permissions, code executable; the rest points anywhere."""
+    anywhere = [page_entry(place, 1) for place in (MIDDLE, 0x1000_0000, 0x4000_0000)]
+    root = [choose.choice((*anywhere, choose.getrandbits(64))) for _ in range(512)]
+    middle = [choose.choice((0, page_entry(RAM, 0xDF), choose.getrandbits(64))) for _ in root]
+    permissions = (0xDF, 0xCF, 0xD7, 0xC7, 0xDB, 0x5F, 0x1F, choose.getrandbits(8))
+    leaves = [page_entry(RAM + 4096 * n, choose.choice(permissions)) for n in range(256)]
+    leaves += [page_entry(0x1000_0000 + 4096 * n, 0xDF) for n in range(256)]
+    root[2], middle[0] = page_entry(MIDDLE, 1), page_entry(LEAVES, 1)
+    leaves[0], leaves[1] = page_entry(RAM, 0xCF), page_entry(CODE, 0xDF)
+    for address, table in ((ROOT, root), (MIDDLE, middle), (LEAVES, leaves)):
+        machine.memory.write(address, struct.pack("<512Q", *table))
+
+
+def test_random_user_programs_under_random_page_tables_end_as_guests(workshop):
+    machine = workshop.build(PAGED, mode="kernel")
+    budget = machine.clock.timer("budget", machine.stop)
+    endings = set()
+    for seed in range(PROGRAMS // 2):
+        choose = random.Random(seed)
+        machine.reset()
+        write_page_tables(machine, choose)
+        fill(machine, choose)
+        budget.arm(machine.clock.now() + BUDGET)
+        endings.add(machine.run(timeout=60).kind)
+
+    traps = machine.stats()["traps"]
+
+    assert endings <= {"stopped", "failed", "power-off"}
+    assert {"load page fault", "store page fault", "instruction page fault"} <= set(traps)
+    assert {"environment call", "illegal instruction"} <= set(traps)
+
+
 def final_state(machine, seed, stops):
     """Run a random program from its reset at time 0; everything that it can have changed.
 
