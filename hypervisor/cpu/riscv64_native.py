@@ -21,6 +21,10 @@ FUNCTIONS = (
     "read_instret",
 )
 
+_FEW_PAGES = 64
+"""Code pages that fence.i compares always: so little takes no time. Kernels have more when they
+begin to patch themselves, and see `HartCell.flush_fence_i`."""
+
 _IR = """
 ; Enter the trap handler as hardware does. A handler that faults at its own start ends the run.
 define internal void @deliver(ptr %hart, ptr %env, i64 %pc) {{
@@ -103,7 +107,10 @@ fence_i:                           ; disabled in the engine so that it comes her
   %known = call i64 @get(ptr %hart, i64 {host_writes_seen})
   %new = sub i64 %host, %known
   %either = or i64 %own, %new
-  %needed = icmp ne i64 %either, 0
+  %asked = icmp ne i64 %either, 0
+  %pages = call i64 @get(ptr %hart, i64 {page_count})
+  %cheap = icmp ule i64 %pages, {FEW_PAGES}
+  %needed = or i1 %asked, %cheap
   br i1 %needed, label %flush, label %resume
 flush:
   call void @put(ptr %hart, i64 {host_writes_seen}, i64 %host)
@@ -191,6 +198,7 @@ def callbacks() -> Mapping[str, int]:
         "memcmp": ctypes.CDLL(None).memcmp,
     }
     words = native.cell_words()
+    words["FEW_PAGES"] = _FEW_PAGES
     words |= {name: library.address_of(function) for name, function in symbols.items()}
     words |= {name: getattr(env, name) for name in ("PC", "PRIV", "STVAL", "MTVAL", "HART_SLOT")}
     text = native.HELPERS + native_blocks.IR + native_code.IR + _IR

@@ -57,14 +57,14 @@ def map_pages(memory):
         memory.write(PAGE + offset, struct.pack("<II", RETURN_1, RETURN))
 
 
-def run_patching(rig, fence):
+def run_patching(rig, fence, after_user_code=True):
     rig.memory.write(RAM, rig.assemble(PATCH_TWO_FUNCTIONS.format(fence=fence)))
     map_pages(rig.memory)
     hart = rig.harts[0]
     hart.registers["priv"] = 1
     hart.begin(RAM)
     hart.registers["satp"] = 8 << 60 | ROOT >> 12
-    hart.cell.flush_fence_i = 1
+    hart.cell.flush_fence_i = int(after_user_code)
     hart.run()
     assert hart.waiting
     return hart.registers["s5"], hart.registers["a0"]
@@ -72,6 +72,10 @@ def run_patching(rig, fence):
 
 def test_fence_i_makes_both_patched_functions_new(rig):
     assert run_patching(rig, "fence.i") == (2, 2)
+
+
+def test_fence_i_of_a_small_guest_without_user_code_sees_its_stores(rig):
+    assert run_patching(rig, "fence.i", after_user_code=False) == (2, 2)
 
 
 def test_without_the_trap_stale_code_runs(rig):
