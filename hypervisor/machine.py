@@ -26,6 +26,7 @@ from hypervisor.cpu import selftest
 from hypervisor.cpu.cells import Reason
 from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.riscv64_env import CAUSES
+from hypervisor.ctrl_c import DeferredCtrlC
 from hypervisor.device import Board, ByteChannel, Device
 from hypervisor.events import Events, FirmwareCall, InterruptChange, MmioAccess, Reset
 from hypervisor.host_io import HostThreads, Inbox
@@ -79,6 +80,7 @@ class Machine:
         self.bus = Bus(self.clock.cell, self.guest_error)
         self.devices: dict[str, Device] = {}
         self._failure: Outcome | None = None
+        self._ctrl_c = DeferredCtrlC(self.kick)
         self.turn = 0
         """Index of the hart that runs, or ran last."""
         self._slice_end: int | None = None
@@ -195,7 +197,8 @@ class Machine:
 
     def run(self, until: str | bytes | None = None, timeout: float | None = None) -> Outcome:
         """Run until the guest powers off or fails, the console script ends, `until` is printed,
-        `stop` is posted, or `timeout` host seconds have passed."""
+        `stop` is posted, or `timeout` host seconds have passed. Ctrl-C acts at a safe point; the
+        machine can run on after it."""
         step = None
         if until is not None:
             step = Step("until", until.encode() if isinstance(until, str) else until)
@@ -205,17 +208,18 @@ class Machine:
         watchdog = _Watchdog(timeout, self.kick)
         self.pacer.begin()
         try:
-            while True:
-                outcome = self._safe_point()
-                if outcome is None and watchdog.expired:
-                    outcome = self._timed_out(timeout)
-                if outcome is not None:
-                    return outcome
-                hart = self._next_hart()
-                if hart is None:
-                    self._idle()
-                else:
-                    self._run_hart(hart)
+            with self._ctrl_c:
+                while True:
+                    outcome = self._safe_point()
+                    if outcome is None and watchdog.expired:
+                        outcome = self._timed_out(timeout)
+                    if outcome is not None:
+                        return outcome
+                    hart = self._next_hart()
+                    if hart is None:
+                        self._idle()
+                    else:
+                        self._run_hart(hart)
         finally:
             watchdog.stop()
             if step is not None:  # a text that was not printed is not awaited by the next run
@@ -230,6 +234,8 @@ class Machine:
         if self.bus.failure is not None:
             failure, self.bus.failure = self.bus.failure, None
             raise failure
+        if self._ctrl_c.pressed:
+            raise KeyboardInterrupt
         if self.inbox:
             self.inbox.drain()
         self.pacer.hold()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import signal
 import threading
 import time
 
@@ -374,6 +375,35 @@ def test_interrupt_key_ends_a_run_of_a_guest_that_computes(workshop):
         machine.run(timeout=20)
 
     assert machine.cpu[0].registers["s0"] > 0
+
+
+def test_interrupt_key_takes_the_place_of_no_access(workshop):
+    (workshop.folder / "mine.py").write_text(OWN_DEVICES)
+    machine = workshop.build(
+        "li s0, 0x20000000\n1: addi s1, s1, 1\n sw s1, (s0)\n j 1b",
+        devices="\n  sum: {type: './mine.py:Sum', at: 0x20000000}\n",
+    )
+
+    for _ in range(20):
+        threading.Timer(0.01, os.kill, [os.getpid(), signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            machine.run(timeout=20)
+
+    assert machine.devices["sum"].writes == machine.cpu[0].registers["s1"] > 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupt_key_pressed_twice_ends_what_reaches_no_safe_point(workshop):
+    machine = workshop.build(greeting("a", FOREVER))
+    machine.console.sinks.append(lambda data: time.sleep(30))
+    for seconds in (0.2, 0.4):
+        threading.Timer(seconds, os.kill, [os.getpid(), signal.SIGINT]).start()
+    began = time.monotonic()
+
+    with pytest.raises(KeyboardInterrupt):
+        machine.run(timeout=20)
+
+    assert time.monotonic() - began < 10
 
 
 def test_kick_at_any_moment_is_noticed_soon(workshop):
