@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -17,8 +18,8 @@ from pathlib import Path
 
 from hypervisor.images import Images
 from tests.perf import guests, mmio
+from tests.perf.child import BenchmarkError
 from tests.perf.emulators import (
-    BenchmarkError,
     Timing,
     boot_ours,
     boot_qemu,
@@ -94,6 +95,7 @@ GROUPS: dict[str, Callable[[int, Path], list[Row]]] = {
 def main() -> int:
     options = _parser().parse_args()
     rows: list[Row] = []
+    host = _host(options.runs)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for name in options.only or GROUPS:
             try:
@@ -102,13 +104,16 @@ def main() -> int:
                 print(f"{name}: {error}", file=sys.stderr)
                 return 1
     print(as_text(rows))
-    host = _host(options.runs)
     print(f"\n{host}")
     if options.json is not None:
         document = {"host": host, "rows": [row.data() for row in rows]}
         options.json.write_text(json.dumps(document, indent=2) + "\n")
     if options.readme:
-        put_in_readme(guests.ROOT / "README.md", as_markdown(rows, host))
+        try:
+            put_in_readme(guests.ROOT / "README.md", as_markdown(rows, host))
+        except (OSError, ValueError) as error:
+            print(error, file=sys.stderr)
+            return 1
     return 0
 
 
@@ -126,7 +131,8 @@ def _alternate(
 ) -> tuple[list[Timing], list[Timing]]:
     pairs = []
     for number in range(runs):
-        print(f"run {number + 1} of {runs}", end="\r", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(f"run {number + 1} of {runs}", end="\r", file=sys.stderr, flush=True)
         pairs.append((ours(), qemu()))
     return [first for first, _ in pairs], [second for _, second in pairs]
 
@@ -150,7 +156,7 @@ def _host(runs: int) -> str:
     processor = f"{len(models)} x {models[0]}" if models else platform.machine()
     return (
         f"Medians of {runs} runs in turn with QEMU {qemu_version()} (TCG) on {processor}, "
-        f"Python {platform.python_version()}."
+        f"Python {platform.python_version()}; the host's load before was {os.getloadavg()[0]:.1f}."
     )
 
 

@@ -16,6 +16,10 @@ from hypervisor import Machine
 from tests.perf.guests import MARKER
 
 
+class BenchmarkError(Exception):
+    """A guest did not do what it was to be timed at."""
+
+
 class Marks:
     """A sink for a guest's output that notes when its markers arrived."""
 
@@ -32,8 +36,11 @@ class Marks:
             del self._line[: self._line.rindex(b"\n") + 1]
 
     def between(self, name: str) -> float:
-        """Seconds from a begin marker to its end marker."""
-        return self.times[f"end {name}"] - self.times[f"begin {name}"]
+        """Seconds from a begin marker to its end marker; BenchmarkError where one is missing."""
+        try:
+            return self.times[f"end {name}"] - self.times[f"begin {name}"]
+        except KeyError as error:
+            raise BenchmarkError(f"the guest did not print <{error.args[0]}>") from None
 
 
 def memory_status(pid: int | str = "self") -> dict[str, int]:

@@ -11,16 +11,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.perf.child import Marks, memory_status
-from tests.perf.guests import Guest
+from tests.perf.child import BenchmarkError, Marks, memory_status
+from tests.perf.guests import ROOT, Guest
 
 TIMEOUT = 300
 QEMU = "qemu-system-riscv64"
 RAM_MIB = 512
-
-
-class BenchmarkError(Exception):
-    """A guest did not do what it was to be timed at."""
 
 
 @dataclass
@@ -96,14 +92,19 @@ def _run(arguments: list[str]) -> bytes:
     """Run a program to its end; its output. BenchmarkError when it fails."""
     # Modules are compiled once and kept, as they are for every user.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    process = subprocess.run(
-        arguments,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
+    try:
+        process = subprocess.run(
+            arguments,
+            env=environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        name = " ".join(arguments[:4])
+        raise BenchmarkError(f"{name} did not end within {TIMEOUT} s") from None
     if process.returncode != 0:
         errors = process.stderr.decode(errors="replace")[-3000:]
         raise BenchmarkError(f"{' '.join(arguments[:4])} failed:\n{errors}")

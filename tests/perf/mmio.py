@@ -25,7 +25,7 @@ ROWS: dict[str, tuple[Register, int]] = {
     "MMIO read of a plain register": (Ns16550a.SCR, _LOAD),
     "MMIO read of a register with a hook": (Ns16550a.LSR, _LOAD),
     "MMIO write of a plain register": (Ns16550a.SCR, _STORE),
-    "MMIO write of a register with a hook": (Ns16550a.MCR, _STORE),
+    "MMIO write of a register with a hook": (Ns16550a.IER, _STORE),
 }
 """Register and instruction of each measurement."""
 
