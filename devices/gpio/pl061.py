@@ -78,6 +78,7 @@ class Pl061(Primecell):
         properties: dict[str, Value] = {
             "#gpio-cells": 2,
             "gpio-controller": True,
+            "#address-cells": 0,
             "#interrupt-cells": 2,
             "interrupt-controller": True,
             **self.clock_properties("apb_pclk"),

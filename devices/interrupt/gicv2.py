@@ -257,8 +257,9 @@ class Gicv2(Device):
         return source if self.interfaces[hart].admits(priority, self._group(source)) else None
 
     def _update(self) -> None:
+        ready = self.distributor.ready
         for hart, interface in enumerate(self.interfaces):
-            source = self._signalled(hart)
+            source = self._signalled(hart) if ready & self.distributor.visible[hart] else None
             fiq = source is not None and interface.signals_fiq(self._group(source))
             self.fiq_lines[hart].set(fiq)
             self.irq_lines[hart].set(source is not None and not fiq)

@@ -95,10 +95,15 @@ class Distributor:
     def pending(self) -> int:
         return self.latched | self.high & ~self.edge
 
+    @property
+    def ready(self) -> int:
+        """Sources that some hart should take."""
+        return self.pending & self.enabled & ~self.active
+
     def most_urgent(self, hart: int, groups: int) -> int | None:
         """The source that `hart` should take next: of the highest priority, then the lowest
         number. `groups`: bit 0 admits group 0, bit 1 group 1."""
-        candidates = self.pending & self.enabled & ~self.active & self.visible[hart]
+        candidates = self.ready & self.visible[hart]
         if not groups & 1:
             candidates &= self.group1
         if not groups & 2:

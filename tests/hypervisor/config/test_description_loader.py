@@ -417,6 +417,16 @@ def test_everything_wrong_is_reported_at_once_in_order(problems: Problems) -> No
     ]
 
 
+def test_inputs_begin_where_the_controller_says(
+    problems: Problems, fakes: dict[str, type[Device]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fakes["fake.plic"], "first_input", 10)
+
+    said = problems()
+
+    assert said == ["machine.yaml:8:50: devices.disk0.irq: 'plic' has inputs 10 to 31, not 1"]
+
+
 def test_device_without_address_space_needs_no_address(load: Load) -> None:
     assert load("devices.hub={type: fake.hub}").devices["hub"].options.at is None
 

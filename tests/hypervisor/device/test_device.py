@@ -79,6 +79,10 @@ def test_device_without_inputs_refuses_to_give_one(alarm: Alarm) -> None:
         alarm.input(1)
 
 
+def test_controller_of_plain_inputs_writes_their_number(alarm: Alarm) -> None:
+    assert alarm.interrupt_cells(10) == [10]
+
+
 def test_saved_state_loads_into_a_new_instance(alarm: Alarm, bench: Bench) -> None:
     alarm.write(0x0, 4, 100)
     bench.clock.advance(100)
