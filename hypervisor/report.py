@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hypervisor.boot.loadable import Loadable
+from hypervisor.cpu.cells import Reason
 from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.riscv64_env import CAUSES, INTEGER_NAMES
 
@@ -36,6 +37,9 @@ def describe_hart(hart: Hart, programs: Sequence[Loadable] = ()) -> str:
     if cause in CAUSES and hart.cell.traps[cause]:
         lines.append(f"last trap: {CAUSES[cause]}")
     lines += disassemble(hart)
+    if hart.cell.reason == Reason.DOUBLE_FAULT:  # pc is the handler: what led there is of interest
+        lines.append(f"the trap was taken at {_place(hart.cell.trapped_at, programs)}")
+        lines += disassemble(hart, hart.cell.trapped_at)
     return "\n".join(lines)
 
 
@@ -48,21 +52,23 @@ def _place(address: int, programs: Sequence[Loadable]) -> str:
     return f"{address:#x}"
 
 
-def disassemble(hart: Hart, count: int = 6) -> list[str]:
-    """The instructions at pc, the present one marked; a sentence when it cannot be read."""
+def disassemble(hart: Hart, address: int | None = None, count: int = 6) -> list[str]:
+    """The instructions at `address` (pc unless given), the present one marked; a sentence when it
+    cannot be read."""
     import capstone
 
     sizes = (4 * count, 4, 2)  # less at the end of what is mapped
-    code = next(filter(None, (hart.read_virtual(hart.pc, size) for size in sizes)), None)
+    start = hart.pc if address is None else address
+    code = next(filter(None, (hart.read_virtual(start, size) for size in sizes)), None)
     if code is None:
-        return [f"no code can be read at {hart.pc:#x}"]
+        return [f"no code can be read at {start:#x}"]
     decoder = capstone.Cs(
         capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC
     )
     decoder.skipdata = True
     lines = []
-    for instruction in decoder.disasm(code, hart.pc, count):
-        mark = "=>" if instruction.address == hart.pc else "  "
+    for instruction in decoder.disasm(code, start, count):
+        mark = "=>" if instruction.address == start else "  "
         lines.append(
             f"{mark} {instruction.address:#x}: {instruction.mnemonic} {instruction.op_str}".rstrip()
         )

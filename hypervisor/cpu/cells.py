@@ -55,6 +55,7 @@ class HartCell(ctypes.Structure):
         ("flush_fence_i", c_uint64),  # 1: fence.i must drop translations
         ("host_writes_seen", c_uint64),  # ClockCell.host_writes at the last flush
         ("instruction", c_uint64),  # scratch for the faulting instruction
+        ("trapped_at", c_uint64),  # where the last trap was taken whose handler could start
         ("traps", c_uint64 * TRAP_CAUSES),
         ("fence_i", c_uint64),
         ("flushes", c_uint64),
@@ -82,6 +83,7 @@ class HartCell(ctypes.Structure):
     flush_fence_i: int
     host_writes_seen: int
     instruction: int
+    trapped_at: int
     traps: ctypes.Array[c_uint64]
     fence_i: int
     flushes: int

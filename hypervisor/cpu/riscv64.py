@@ -279,7 +279,11 @@ class Hart:
         c_uint64.from_address(self.env + env.BADADDR).value = address
         self._internals.do_interrupt(self.cpu)
         self._exception_index.value = -1
-        self.cell.reason = Reason.DOUBLE_FAULT if self._pc.value == pc else Reason.DEADLINE
+        if self._pc.value == pc:
+            self.cell.reason = Reason.DOUBLE_FAULT
+        else:
+            self.cell.reason = Reason.DEADLINE
+            self.cell.trapped_at = pc
 
     def instruction_at(self, pc: int) -> int:
         """The instruction word at virtual `pc` (its low half when compressed), 0 if unreadable."""

@@ -39,6 +39,7 @@ stuck:
   call void @stop(ptr %hart, i64 {DOUBLE_FAULT})
   ret void
 done:
+  call void @put(ptr %hart, i64 {trapped_at}, i64 %pc)
   ret void
 }}
 

@@ -54,6 +54,18 @@ def test_last_trap_is_named(rig):
     assert "last trap: illegal instruction" in describe_hart(hart)
 
 
+@pytest.mark.parametrize("culprit", ["unimp", "ld a0, (zero)"])
+def test_place_of_a_trap_with_no_handler_is_shown(rig, culprit):
+    hart = rig.load(f"csrw mtvec, zero\n li a0, 7\n {culprit}")
+    hart.run()
+    hart.run()
+
+    text = describe_hart(hart)
+
+    assert hart.pc == 0
+    assert f"the trap was taken at {RAM + 6:#x}\n=> {RAM + 6:#x}: " in text
+
+
 @pytest.mark.parametrize("pc", [0, RAM_END, 0x4000_0000, (1 << 64) - 2])
 def test_code_that_cannot_be_read_is_said_so(rig, pc):
     hart = rig.load("nop")
