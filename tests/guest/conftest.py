@@ -245,6 +245,26 @@ def ask() -> Callable[..., str]:
     return run
 
 
+@pytest.fixture(scope="session")
+def build() -> Callable[[str], Path]:
+    """`build(recipe)`: what `hypervisor image build` makes of a recipe in `images/`."""
+
+    def run(recipe: str) -> Path:
+        file = Path(__file__).parent / "images" / recipe
+        result = subprocess.run(
+            [sys.executable, "-m", "tools.main", "image", "build", str(file)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=500,
+            check=True,
+        )
+        return Path(result.stdout.strip())
+
+    return run
+
+
 @pytest.fixture
 def hypervisor_run() -> Callable[..., subprocess.CompletedProcess[str]]:
     """`hypervisor run ARGUMENTS` as a command, its input empty."""

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def test_no_flipped_bit_makes_another_machine(folder: Path, machine: Machine) ->
     refused = 0
     for place in places:
         # Some bits mean nothing to the decompressor; what is in the file is then the same.
-        path = damaged(folder, lambda data, at=place: _flip(data, at, chance.randrange(8)))
+        path = damaged(folder, partial(_flip, place=place, bit=chance.randrange(8)))
         with suppress(SnapshotError):
             machine.restore(path)
             refused -= 1

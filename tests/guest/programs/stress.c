@@ -50,6 +50,20 @@ static void meet(void)
     }
 }
 
+/* The same without a system call, so that nothing but the test itself flushes a TLB. */
+static void meet_awake(void)
+{
+    static long arrived, generation;
+    long mine = LOAD(&generation);
+    if (ADD(&arrived, 1) == harts - 1) {
+        STORE(&arrived, 0);
+        STORE(&generation, mine + 1);
+    } else {
+        while (LOAD(&generation) == mine)
+            ;
+    }
+}
+
 /* -- atomics ----------------------------------------------------------------------------- */
 
 static long sum, bits, largest;
@@ -101,6 +115,9 @@ static struct node *pop(void)
     __asm__ volatile("1: lr.d.aq %0, (%3)\n"
                      "   beqz %0, 2f\n"
                      "   ld %1, 0(%0)\n"
+                     "   li %2, 16\n" /* time for the other harts to come between */
+                     "3: addi %2, %2, -1\n"
+                     "   bnez %2, 3b\n"
                      "   sc.d.rl %2, %1, (%3)\n"
                      "   bnez %2, 1b\n"
                      "2:"
@@ -122,7 +139,7 @@ static void stack(long me)
         for (long n = 0; n < 2 * harts; n++)
             push(&nodes[n]);
     meet();
-    for (long n = 0; n < 40000 * scale; n++) {
+    for (long n = 0; n < 20000 * scale; n++) {
         struct node *one = pop(), *two = pop();
         if (!one || !two || one == two) {
             blame();
@@ -295,43 +312,42 @@ static void new_code(long me, long round, int use_membarrier)
     meet();
 }
 
-static void code_here(long me)
+/* One page for code, or two mappings of it. */
+static void place_code(long me, int alias)
 {
-    static uint32_t *page;
     if (me == 0) {
-        page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
-                    -1, 0);
-        writable = executable = page;
+        int file = memfd_create("code", 0), both = PROT_READ | PROT_WRITE | PROT_EXEC;
+        if (ftruncate(file, PAGE) != 0)
+            blame();
+        executable = mmap(NULL, PAGE, alias ? PROT_READ | PROT_EXEC : both, MAP_SHARED, file, 0);
+        writable = executable;
+        if (alias)
+            writable = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
         STORE(&generation_of_code, 0);
     }
     meet();
+}
+
+static void code_here(long me)
+{
+    place_code(me, 0);
     for (long n = 0; n < 40 * scale; n++)
         new_code(me, n, 0);
 }
 
 static void code_through_alias(long me)
 {
-    if (me == 0) {
-        int file = memfd_create("code", 0);
-        if (ftruncate(file, PAGE) != 0)
-            blame();
-        writable = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-        executable = mmap(NULL, PAGE, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0);
-        STORE(&generation_of_code, 0);
-    }
-    meet();
+    place_code(me, 1);
     for (long n = 0; n < 40 * scale; n++)
         new_code(me, n, 0);
 }
 
 static void code_with_membarrier(long me)
 {
-    if (me == 0) {
-        STORE(&generation_of_code, 0);
-        if (syscall(SYS_MEMBARRIER, MEMBARRIER_REGISTER_SYNC_CORE, 0, 0) != 0) {
-            puts("membarrier for code is not supported");
-            blame();
-        }
+    place_code(me, 1);
+    if (me == 0 && syscall(SYS_MEMBARRIER, MEMBARRIER_REGISTER_SYNC_CORE, 0, 0) != 0) {
+        puts("membarrier for code is not supported");
+        blame();
     }
     meet();
     for (long n = 0; n < 40 * scale; n++)
@@ -353,7 +369,7 @@ static void fault(int number)
 /* Whether a store to `word` faults. */
 static int store_faults(volatile long *word, long value)
 {
-    if (sigsetjmp(on_fault, 1)) {
+    if (sigsetjmp(on_fault, 0)) {
         expecting = 0;
         return 1;
     }
@@ -373,21 +389,24 @@ static void protection(long me)
     for (long n = 0; n < 40 * scale; n++) {
         if (store_faults(shared_page + me, n))
             blame();
-        meet();
+        meet_awake();
         if (me == n % harts && mprotect(shared_page, PAGE, PROT_READ) != 0)
             blame();
-        meet();
+        meet_awake();
         if (!store_faults(shared_page + me, -1) || shared_page[me] != n)
             blame();
-        meet();
+        meet_awake();
         if (me == n % harts && mprotect(shared_page, PAGE, PROT_READ | PROT_WRITE) != 0)
             blame();
-        meet();
+        meet_awake();
     }
 }
 
 static void mapping(long me)
 {
+    if (me == 0)
+        shared_page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    meet();
     for (long n = 1; n <= 40 * scale; n++) {
         if (me == n % harts) {
             void *fresh = mmap(shared_page, PAGE, PROT_READ | PROT_WRITE,
@@ -396,16 +415,16 @@ static void mapping(long me)
                 blame();
             shared_page[0] = n;
         }
-        meet();
+        meet_awake();
         if (shared_page[0] != n)
             blame();
-        meet();
+        meet_awake();
         if (me == n % harts && munmap(shared_page, PAGE) != 0)
             blame();
-        meet();
+        meet_awake();
         if (!store_faults(shared_page, n))
             blame();
-        meet();
+        meet_awake();
     }
 }
 
@@ -504,7 +523,8 @@ int main(int argc, char **argv)
     if (argc > 2)
         only = argv[2];
     signal(SIGUSR1, count_signal);
-    signal(SIGSEGV, fault);
+    struct sigaction on_segv = {.sa_handler = fault, .sa_flags = SA_NODEFER};
+    sigaction(SIGSEGV, &on_segv, NULL);
     threads[0] = pthread_self();
     for (long n = 1; n < harts; n++)
         pthread_create(&threads[n], NULL, work, (void *)n);
