@@ -11,9 +11,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # numpy takes a fifth of a start, and most runs look up no name
+    import numpy as np
+    import numpy.typing as npt
 
 LINK_ADDRESS = {"riscv64": 0xFFFF_FFFF_8000_0000, "aarch64": 0xFFFF_8000_8000_0000}
 """Where kernels run when nothing randomizes it."""
@@ -50,10 +52,10 @@ class KernelSymbols:
         offset = address - self._base
         if not 0 <= offset < int(tables.offsets[-1]):
             return None
-        index = int(np.searchsorted(tables.offsets, offset, side="right")) - 1
+        index = int(tables.offsets.searchsorted(offset, side="right")) - 1
         start = int(tables.offsets[index])
         # Of several names for one address, always the same one.
-        first = int(np.searchsorted(tables.offsets, start, side="left"))
+        first = int(tables.offsets.searchsorted(start, side="left"))
         try:
             name = _name(self._image, tables, first)
         except (IndexError, UnicodeDecodeError):
@@ -147,6 +149,8 @@ def _is_marked(image: bytes, names: int, markers: list[int]) -> bool:
 
 def _offsets(image: bytes, at: int, count: int) -> npt.NDArray[np.int64] | None:
     """The addresses: counted from the kernel's start, or, as in 7.2, each from its own place."""
+    import numpy as np
+
     for start in (at, at + -at % 8):
         if count == 0 or start + 4 * count > len(image):
             return None
