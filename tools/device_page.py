@@ -22,7 +22,7 @@ def print_type(name: str) -> None:
     if model.compatible:
         click.echo(f"device tree: {', '.join(model.compatible)}")
     if model.interrupt_inputs:
-        click.echo(f"interrupt inputs: 1 to {model.interrupt_inputs}")
+        click.echo(f"interrupt inputs: {model.first_input} to {model.interrupt_inputs}")
     click.echo()
     rows = [tuple(cell.replace("`", "") for cell in row) for row in key_rows(model.Options)]
     print_table(("OPTION", "VALUE", "DEFAULT", "MEANING"), rows)
