@@ -13,7 +13,7 @@ import struct
 import pytest
 
 RAM, CODE, DATA = 0x8000_0000, 0x8000_1000, 0x8000_8000
-PROGRAMS = int(os.environ.get("HYPERVISOR_FUZZ", "100"))
+PROGRAMS = min(int(os.environ.get("HYPERVISOR_FUZZ", "100")), 5000)
 BUDGET = 10_000
 """Nanoseconds a program runs, at most."""
 
