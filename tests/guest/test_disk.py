@@ -24,9 +24,7 @@ Build = Callable[[str], Path]
 
 KEPT = "".join(f"{number}\n" for number in range(1, 20_001)).encode()
 LATER = b"of the second run\n"
-NOISE = (
-    "n=0; while :; do seq 1 9999 >/root/noise; mv /root/noise /root/old; n=$((n+1)); echo round $n"
-)
+NOISE = "while :; do seq 1 9999 >/root/noise; mv /root/noise /root/old; echo round $((n+=1)); done"
 
 
 class Process:
