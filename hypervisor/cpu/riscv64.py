@@ -25,6 +25,8 @@ from hypervisor.device.line import Line
 SSIP, MSIP, STIP, MTIP, SEIP, MEIP = 1, 3, 5, 7, 9, 11
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _SIE = 0x2
+LOAD, _FETCH = 1, 4
+"""Kinds of access, as the engine's permissions."""
 _JUMP_AND_WAIT = bytes.fromhex("6f004000 73005010")
 """jal zero, .+4; wfi"""
 SUPERVISOR_INTERRUPTS = 0x222
@@ -277,9 +279,10 @@ class Hart:
         self.cell.traps[cause] += 1
         self._exception_index.value = cause
         c_uint64.from_address(self.env + env.BADADDR).value = address
+        mode = self.registers["priv"]
         self._internals.do_interrupt(self.cpu)
         self._exception_index.value = -1
-        if self._pc.value == pc:
+        if self._pc.value == pc and self.registers["priv"] == mode:
             self.cell.reason = Reason.DOUBLE_FAULT
         else:
             self.cell.reason = Reason.DEADLINE
@@ -291,11 +294,12 @@ class Hart:
         word = int.from_bytes(data, "little")
         return word if word & 3 == 3 else word & 0xFFFF
 
-    def read_virtual(self, address: int, size: int) -> bytes | None:
-        """Bytes as the hart would fetch them in its present mode; None where it would fault."""
+    def read_virtual(self, address: int, size: int, access: int = _FETCH) -> bytes | None:
+        """Bytes as the hart would fetch (or `LOAD`) them in its present mode; None where it would
+        fault."""
         buffer = ctypes.create_string_buffer(size)
         lib = library.load()
-        if lib.uc_vmem_read(self.engine.handle, address, 4, buffer, size) != 0:
+        if lib.uc_vmem_read(self.engine.handle, address, access, buffer, size) != 0:
             return None
         return buffer.raw
 

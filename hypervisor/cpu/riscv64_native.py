@@ -29,12 +29,16 @@ _IR = """
 ; Enter the trap handler as hardware does. A handler that faults at its own start ends the run.
 define internal void @deliver(ptr %hart, ptr %env, i64 %pc) {{
   call void @put(ptr %env, i64 {PC}, i64 %pc)
+  %from = call i64 @get(ptr %env, i64 {PRIV})
   %cpu = call ptr @pointer(ptr %hart, i64 {cpu})
   %f = inttoptr i64 {do_interrupt} to ptr
   call void %f(ptr %cpu)
   %handler = call i64 @get(ptr %env, i64 {PC})
   %same = icmp eq i64 %handler, %pc
-  br i1 %same, label %stuck, label %done
+  %mode = call i64 @get(ptr %env, i64 {PRIV})
+  %kept = icmp eq i64 %mode, %from  ; another mode may have the address mapped elsewhere
+  %again = and i1 %same, %kept
+  br i1 %again, label %stuck, label %done
 stuck:
   call void @stop(ptr %hart, i64 {DOUBLE_FAULT})
   ret void

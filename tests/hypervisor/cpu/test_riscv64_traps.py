@@ -7,6 +7,8 @@ import pytest
 from hypervisor.cpu.cells import Reason
 
 RAM = 0x8000_0000
+POINTER, EXECUTABLE = 0x01, 0xCB
+"""Flags of page table entries."""
 
 HANDLER = """
 .balign 4
@@ -141,6 +143,51 @@ def test_wfi_in_user_mode_is_illegal(rig):
     hart = rig.run(ENTER_SUPERVISOR.format(medeleg=0, mpp=0) + f"lower: wfi\n{SUPERVISOR_HANDLER}")
 
     assert hart.registers["s0"] == 2
+
+
+@pytest.mark.parametrize(("instruction", "cause"), [("ecall", 9), ("ld a0, (zero)", 13)])
+def test_handler_of_another_mode_may_have_the_address_of_the_trap(rig, instruction, cause):
+    """S-mode's page at the handler's address is another one."""
+    hart = rig.run(f"""
+        j start
+    .balign 0x400
+    handler:
+        csrr s0, mcause
+        wfi
+    start:
+        li t0, -1
+        csrw pmpaddr0, t0
+        li t0, 0x1f
+        csrw pmpcfg0, t0
+        li t0, {RAM + 0x80000}
+        li t1, {(RAM + 0x81000) >> 12 << 10 | POINTER}
+        sd t1, 16(t0)
+        li t1, {(RAM + 0x82000) >> 12 << 10 | POINTER}
+        li t2, {RAM + 0x81000}
+        sd t1, (t2)
+        li t1, {(RAM + 0x83000) >> 12 << 10 | EXECUTABLE}
+        li t2, {RAM + 0x82000}
+        sd t1, (t2)
+        la t1, trapping
+        lw t1, (t1)
+        li t2, {RAM + 0x83400}
+        sw t1, (t2)
+        srli t0, t0, 12
+        li t1, 8 << 60
+        or t0, t0, t1
+        csrw satp, t0
+        li t0, 1 << 11
+        csrs mstatus, t0
+        la t0, handler
+        csrw mtvec, t0
+        csrw mepc, t0
+        mret
+    .option norvc
+    trapping:
+        {instruction}
+    """)
+
+    assert hart.registers["s0"] == cause
 
 
 def test_trap_with_no_handler_ends_the_run(rig):
