@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from hypervisor.cpu.riscv64 import SSIP, STIP, Hart
+from hypervisor.cpu.riscv64 import LOAD, SSIP, STIP, Hart
 from hypervisor.device.backends import ByteChannel
 from hypervisor.device.board import Clock, Control, GuestMemory
 
@@ -235,7 +235,7 @@ class Sbi:
         """Calls 4-7 take the virtual address of a hart mask; 0 means all harts."""
         mask, base = 0, _ALL_HARTS
         if a[0]:
-            data = hart.read_virtual(a[0], 8)
+            data = hart.read_virtual(a[0], 8, LOAD)
             if data is None:
                 return INVALID_ADDRESS
             mask, base = int.from_bytes(data, "little"), 0

@@ -510,6 +510,18 @@ def test_legacy_ipi_takes_its_mask_from_memory_or_means_all(firmware):
     assert (everyone, firmware.pending(SSIP)) == (0, [0, 1, 2, 3])
 
 
+def test_legacy_ipi_takes_its_mask_from_data_that_cannot_be_executed(firmware):
+    firmware.start_all()
+    root, readable, gigabyte = RAM + 0x1000, 0x43, RAM >> 30
+    entry = RAM >> 12 << 10 | readable
+    firmware.memory.write(root + 8 * gigabyte, entry.to_bytes(8, "little"))
+    firmware.memory.write(RAM + 0x80, (0b0110).to_bytes(8, "little"))
+    firmware.harts[0].registers["satp"] = 8 << 60 | root >> 12
+
+    assert firmware.call(4, 0, RAM + 0x80)[0] == 0
+    assert firmware.pending(SSIP) == [1, 2]
+
+
 def test_legacy_clear_ipi_clears_the_callers(firmware):
     firmware.start_all()
     firmware.call(4, 0, 0)
