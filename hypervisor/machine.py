@@ -70,6 +70,8 @@ class Machine:
         self.power = Power(self.kick)
         self.host = HostThreads(self.clock)
         self.console = MachineConsole(self)
+        self.channels: dict[str, Console] = {}
+        """Serial lines with `backend: channel:NAME`, by name: `send` to them, look at `text`."""
         self.live: set[str] = set()
         """Names of what may bring input from outside at any time; idle time then paces."""
         self.pacer = Pacer(description.clock.pace, self.clock, self.inbox, self.live)
@@ -153,8 +155,12 @@ class Machine:
                 self.devices[name].irq.connect(partial(self._publish_line, name, sink))
 
     def channel(self, spec: str | None) -> ByteChannel:
-        """The host's end of a serial line: the console, or nowhere."""
-        return self.console if spec in ("stdio", "console") else NullChannel()
+        """The host's end of a serial line: the console, nowhere, or one of `channels`."""
+        if spec in ("stdio", "console"):
+            return self.console
+        if spec in (None, "none"):
+            return NullChannel()
+        return self.channels.setdefault(spec.removeprefix("channel:"), Console(self.kick))
 
     def resolve_file(self, file: str) -> str:
         return self.description.resolve(file)
@@ -407,6 +413,7 @@ class Machine:
         return {
             **self._state(),
             "console": self.console.save(),
+            "channels": {name: channel.save() for name, channel in self.channels.items()},
             "resets": self.resets,
             "power": [self.power.off, self.power.reset],
         }
@@ -414,7 +421,7 @@ class Machine:
     def check_state(self, state: Mapping[str, Any]) -> None:
         """Refuse, with ValueError, what another version of this program saved."""
         own = self.save_state()
-        for part in (None, "devices", "clock", "console"):
+        for part in (None, "devices", "clock", "console", "channels"):
             here, there = (own, state) if part is None else (own[part], state[part])
             if different := here.keys() ^ there.keys():
                 raise ValueError(f"{min(different)} is not in both")
@@ -431,6 +438,8 @@ class Machine:
         # Devices look at the time and take input while they load.
         self.clock.load(state["clock"])
         self.console.load(state["console"])
+        for name, channel in self.channels.items():
+            channel.load(state["channels"][name])
         for name, device in self.devices.items():
             device.load(state["devices"][name])
         for hart, saved in zip(self.cpu, state["harts"], strict=True):

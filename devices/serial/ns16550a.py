@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from hypervisor.device import Board, Device, Node, Options, Register
+from hypervisor.device import Board, Device, LineEnd, Node, Options, Register
 
 FIFO_SIZE = 16
 _TRIGGERS = (1, 4, 8, 14)
@@ -32,7 +32,9 @@ def _bits(names: str) -> dict[str, int]:
 
 
 class Ns16550aOptions(Options):
-    backend: str = Field(default="stdio", description="the line's other end, such as stdio or none")
+    backend: LineEnd = Field(
+        default="stdio", description="the line's other end: stdio, none or channel:NAME"
+    )
     clock_frequency: int = Field(default=3_686_400, gt=0, lt=1 << 32, description="input clock, Hz")
     reg_shift: int = Field(default=0, ge=0, le=3, description="log2 of bytes between registers")
 

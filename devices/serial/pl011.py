@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from devices.primecell import CLOCK_HERTZ, Primecell
-from hypervisor.device import Board, Node, Options, Register
+from hypervisor.device import Board, LineEnd, Node, Options, Register
 
 FIFO_SIZE = 16
 _TRIGGERS = (2, 4, 8, 12, 14, 14, 14, 14)
@@ -37,7 +37,9 @@ _PEER_READY = _CTS | _DSR | _DCD
 
 
 class Pl011Options(Options):
-    backend: str = Field(default="stdio", description="the line's other end, such as stdio or none")
+    backend: LineEnd = Field(
+        default="stdio", description="the line's other end: stdio, none or channel:NAME"
+    )
 
 
 class Pl011(Primecell):

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from hypervisor.device import Board, ByteChannel, Options, Register
+from hypervisor.device import Board, ByteChannel, LineEnd, Options, Register
 from hypervisor.device.virtio import CONFIG, VirtioDevice
 
 F_SIZE = 1 << 0
@@ -36,17 +36,26 @@ class PortOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1, max_length=64, description="name that the guest sees")
-    backend: str = Field(default="none", description="the port's other end")
+    backend: LineEnd = Field(default="none", description="the port's other end")
+
+    @field_validator("backend")
+    @classmethod
+    def _is_not_the_console(cls, backend: str) -> str:
+        if backend == "stdio":
+            raise ValueError("a named port cannot be the console; say none or channel:NAME")
+        return backend
 
 
 class VirtioConsoleOptions(Options):
-    backend: str = Field(
-        default="none", description="the console's other end, such as stdio or none"
+    backend: LineEnd = Field(
+        default="none", description="the console's other end: stdio, none or channel:NAME"
     )
     columns: int = Field(default=80, ge=1, le=0xFFFF, description="width of the console")
     rows: int = Field(default=25, ge=1, le=0xFFFF, description="height of the console")
     ports: tuple[PortOptions, ...] = Field(
-        default=(), max_length=MAX_PORTS - 1, description="further ports: name and backend"
+        default=(),
+        max_length=MAX_PORTS - 1,
+        description="further ports: name, and backend none or channel:NAME",
     )
 
     @field_validator("ports")

@@ -18,7 +18,7 @@ from hypervisor.device.board import (
 )
 from hypervisor.device.device import Device
 from hypervisor.device.line import Line
-from hypervisor.device.options import Address, Duration, FileRef, Options, Size
+from hypervisor.device.options import Address, Duration, FileRef, LineEnd, Options, Size
 from hypervisor.device.registers import Field, Register, registers_of
 from hypervisor.device.tree import Node, Ref, Value
 
@@ -38,6 +38,7 @@ __all__ = [
     "Hart",
     "HostIO",
     "Line",
+    "LineEnd",
     "MemoryAccessError",
     "NetBackend",
     "Node",

@@ -85,7 +85,8 @@ class Board(Protocol):
         own copy of. Means nothing outside an access."""
 
     def channel(self, spec: str | None) -> ByteChannel:
-        """The far end of a serial line: "stdio" is the machine's console, None goes nowhere."""
+        """The far end of a serial line: "stdio" is the machine's console, "channel:NAME" one of its
+        named ends, None goes nowhere."""
 
     def path(self, file: str) -> str:
         """The host path of a file named in the description."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -33,11 +33,20 @@ def parse_duration(value: Any) -> Any:
     return value
 
 
+def check_line_end(value: str) -> str:
+    """`stdio`, `none` or `channel:NAME`."""
+    if not re.fullmatch(r"stdio|none|channel:[\w.-]+", value):
+        raise ValueError(f"'{value}' is no end of a serial line; say stdio, none or channel:NAME")
+    return value
+
+
 Address = Annotated[int, Field(ge=0, lt=1 << 56)]
 Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str), Field(ge=0)]
 Duration = Annotated[
     int, BeforeValidator(parse_duration, json_schema_input_type=int | str), Field(ge=0)
 ]
+LineEnd = Annotated[str, AfterValidator(check_line_end)]
+"""The other end of a serial line: the console, nowhere, or `Machine.channels["NAME"]`."""
 
 
 class FileRef(str):

@@ -215,3 +215,42 @@ def test_cut_file_is_refused_wherever_it_was_cut(saved):
                 machine.restore(path)
 
         assert machine.state_sha256() == before
+
+
+ECHO = """
+    li s0, 0x10005000
+1:  lbu t1, 5(s0)
+    andi t1, t1, 1
+    beqz t1, 1b
+    lbu t1, (s0)
+    sb t1, (s0)
+    li t2, 'q'
+    bne t1, t2, 1b
+    li t0, 0x5555
+    li t1, 0x100000
+    sw t0, (t1)
+2:  j 2b
+"""
+LINE = "\n  line: {type: ns16550a, at: 0x1000_5000, irq: plic.5, backend: 'channel:aux'}\n"
+
+
+def test_serial_line_with_a_named_end_talks_to_the_host(workshop):
+    machine = workshop.build(ECHO, devices=LINE)
+    machine.channels["aux"].send("over there, q")
+
+    assert machine.run(timeout=30).kind == "power-off"
+    assert machine.channels["aux"].text == "over there, q"
+    assert machine.console.text == ""
+
+
+def test_named_end_s_input_is_in_the_snapshot(workshop):
+    machine = workshop.build(ECHO, devices=LINE)
+    machine.channels["aux"].send("kept, q")
+    kept = machine.snapshot()
+    machine.run(timeout=30)
+
+    machine.restore(kept)
+
+    assert machine.channels["aux"].text == ""
+    assert machine.run(timeout=30).kind == "power-off"
+    assert machine.channels["aux"].text == "kept, q"

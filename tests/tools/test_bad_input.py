@@ -42,6 +42,7 @@ TABLE = [
     ("bad size", ["check", "board.yaml", "--set", "memory.ram.size=1Q"], 2, "'1Q' is not a size"),
     ("unknown type", ["check", "board.yaml", "--set", "devices.uart0.type=ns1655a"], 2, "ns16550a"),
     ("no type", ["check", "board.yaml", "--set", "devices.u1={at: 0x1000_2000}"], 2, "is missing"),
+    ("bad end", ["check", "board.yaml", "--set", "devices.uart0.backend=tcp:1"], 2, "channel:NAME"),
     ("bad irq", ["check", "board.yaml", "--set", "devices.uart0.irq=10"], 2, "devices.uart0.irq"),
     ("no such irq", ["check", "board.yaml", "--set", "devices.uart0.irq=plik.1"], 2, "'plic'?"),
     ("overlap", ["check", "board.yaml", "--set", "devices.uart0.at=0x0c00_1000"], 2, "overlaps"),

@@ -31,8 +31,8 @@ def bench():
 
 @pytest.fixture
 def device(bench):
-    ports = [{"name": "org.test.0", "backend": "agent"}]
-    return bench.build(VirtioConsole, "con0", backend="tty", ports=ports, columns=132, rows=43)
+    ports = [{"name": "org.test.0", "backend": "channel:agent"}]
+    return bench.build(VirtioConsole, "con0", backend="stdio", ports=ports, columns=132, rows=43)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_output_reaches_the_channel(driver, bench):
 
     driver.notify(1)
 
-    assert bench.channels["tty"].output == b"hello world"
+    assert bench.channels["stdio"].output == b"hello world"
 
 
 def test_output_of_one_chain_is_bounded(driver, bench, monkeypatch):
@@ -85,13 +85,13 @@ def test_output_of_one_chain_is_bounded(driver, bench, monkeypatch):
     driver.notify(1)
 
     assert len(driver.queues[1].used()) == 1
-    assert len(bench.channels["tty"].output) == 8192
+    assert len(bench.channels["stdio"].output) == 8192
 
 
 def test_input_waits_for_a_buffer(device, bench):
     driver = GuestDriver(device, bench)
     driver.start(without=console.F_MULTIPORT)
-    bench.channels["tty"].type(b"typed")
+    bench.channels["stdio"].type(b"typed")
 
     offer = driver.queues[0].offer((), 3)
     driver.notify(0)
@@ -108,7 +108,7 @@ def test_input_finds_the_waiting_buffer(device, bench):
     offer = driver.queues[0].offer((), 16)
     driver.notify(0)
 
-    bench.channels["tty"].type(b"typed")
+    bench.channels["stdio"].type(b"typed")
 
     assert driver.queues[0].used() == [(offer.head, 5)]
     assert offer.data()[:5] == b"typed"
@@ -119,9 +119,9 @@ def test_device_takes_no_more_input_than_it_can_hold(device, bench):
     driver = GuestDriver(device, bench)
     driver.start(without=console.F_MULTIPORT)
 
-    bench.channels["tty"].type(b"x" * 10_000)
+    bench.channels["stdio"].type(b"x" * 10_000)
 
-    assert len(bench.channels["tty"].read(10_000)) >= 10_000 - 4096
+    assert len(bench.channels["stdio"].read(10_000)) >= 10_000 - 4096
 
 
 def test_ready_device_adds_its_ports(driver):
@@ -157,7 +157,7 @@ def test_control_messages_wait_for_buffers(driver):
 def test_named_port_gets_input_once_the_guest_opened_it(driver, bench):
     offer = driver.queues[4].offer((), 16)
     driver.notify(4)
-    bench.channels["agent"].type(b"ping")
+    bench.channels["channel:agent"].type(b"ping")
     before = driver.queues[4].used()
 
     tell(driver, 1, console.PORT_OPEN, 1)
@@ -171,8 +171,8 @@ def test_named_port_sends_to_its_own_channel(driver, bench):
 
     driver.notify(5)
 
-    assert bench.channels["agent"].output == b"pong"
-    assert bench.channels["tty"].output == b""
+    assert bench.channels["channel:agent"].output == b"pong"
+    assert bench.channels["stdio"].output == b""
 
 
 @pytest.mark.parametrize(
@@ -205,12 +205,12 @@ def test_answers_to_a_guest_that_asks_forever_are_bounded(driver, device):
 def test_emergency_write_needs_no_driver(device, bench):
     device.write(0x108, 4, ord("!"))
 
-    assert bench.channels["tty"].output == b"!"
+    assert bench.channels["stdio"].output == b"!"
 
 
 def test_restored_console_has_its_input_and_open_ports(driver, device, bench):
     tell(driver, 1, console.PORT_OPEN, 1)
-    bench.channels["agent"].type(b"held")
+    bench.channels["channel:agent"].type(b"held")
     tell(driver, 0, console.DEVICE_READY, 1)
     state = device.save()
     other = ChannelBench()
@@ -239,7 +239,7 @@ def test_ports_with_the_same_name_are_refused():
 
 def test_restored_console_takes_no_buffer_before_the_driver_notifies(driver, device, bench):
     tell(driver, 0, console.PORT_OPEN, 1)
-    bench.channels["tty"].type(b"held")
+    bench.channels["stdio"].type(b"held")
     driver.queues[0].offer((), 16)
 
     device.load(device.save())
@@ -248,3 +248,10 @@ def test_restored_console_takes_no_buffer_before_the_driver_notifies(driver, dev
 
     assert early == []
     assert driver.queues[0].used() == [(0, 4)]
+
+
+@pytest.mark.parametrize("end", ["stdio", "tcp:5555", "channel:", "agent", ""])
+def test_other_end_that_a_port_cannot_have_is_refused(bench, end):
+    ports = [{"name": "a", "backend": end}]
+    with pytest.raises(ValidationError, match=r"say (stdio, )?none or channel:NAME"):
+        bench.build(VirtioConsole, ports=ports)
