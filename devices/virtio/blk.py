@@ -217,19 +217,20 @@ class VirtioBlk(VirtioDevice):
         self._start(Request(chain, self._busy_until + self.options.latency, size, work))
 
     def _start(self, request: Request) -> None:
-        def run() -> Outcome:
+        def run() -> None:
             with self._lock:
-                return request.run()
+                request.run()
 
         self._in_flight[id(request)] = request
         self._bytes += request.size
         self.board.host.submit(self.backend, run, request.at, partial(self._done, request))
 
-    def _done(self, request: Request, outcome: Outcome | Exception) -> None:
+    def _done(self, request: Request, failure: Exception | None) -> None:
         if self._in_flight.get(id(request)) is not request:
             return
-        if isinstance(outcome, Exception):
-            outcome = Outcome(IOERR, error=str(outcome))
+        outcome = request.outcome
+        if failure is not None:
+            outcome = Outcome(IOERR, error=str(failure))
         throttled = self._bytes >= MAX_REQUEST
         del self._in_flight[id(request)]
         self._bytes -= request.size
@@ -249,6 +250,8 @@ class VirtioBlk(VirtioDevice):
     def _forget(self) -> None:
         """Settle what the host was asked to do, and answer none of it."""
         self._settle()
+        for request in self._in_flight.values():
+            request.outcome = Outcome(IOERR)  # the host holds requests until their time
         self._in_flight.clear()
         self._bytes = 0
 

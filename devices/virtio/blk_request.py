@@ -43,7 +43,7 @@ class Request:
         self._work: Callable[[], bytes] | None = work
         self.outcome = Outcome(OK)
 
-    def run(self) -> Outcome:
+    def run(self) -> None:
         """Do the work if it is not yet done. The caller holds the disk's lock."""
         if self._work is not None:
             work, self._work = self._work, None
@@ -51,7 +51,6 @@ class Request:
                 self.outcome = Outcome(OK, work())
             except Exception as error:  # whatever the host's failure, it is the guest's to handle
                 self.outcome = Outcome(IOERR, error=str(error) or type(error).__name__)
-        return self.outcome
 
     def save(self) -> dict[str, Any]:
         """What a snapshot carries of a request that ran."""

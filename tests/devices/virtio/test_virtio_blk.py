@@ -1,5 +1,6 @@
 """The virtio disk against VIRTIO 1.2, section 5.2."""
 
+import tracemalloc
 from struct import pack
 
 import pytest
@@ -261,6 +262,20 @@ def test_reset_settles_and_forgets_requests(driver, disk, bench, fake):
     assert settled == [("write", 0, 512)]
     assert fake.calls == settled
     assert driver.queues[0].used() == []
+
+
+def test_driver_that_resets_again_and_again_holds_no_memory(disk, driver):
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+
+    for _ in range(20):
+        request(driver, IN, room=[256 << 10])
+        driver.set(0x070, 0)
+        driver.start()
+
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert held < 1 << 20
 
 
 def test_queue_reset_forgets_requests(driver, bench, fake):
