@@ -132,21 +132,21 @@ class Bus:
 
         def read(uc: int, offset: int, size: int, data: int) -> int:
             window = find(offset)
-            if window is None:
-                return self._hole(group[0], offset)
-            window.reads += 1
             try:
+                if window is None:
+                    return self._hole(group[0], offset)
+                window.reads += 1
                 return window.read(base + offset - window.base, size)
             except BaseException as error:
                 return self._failed(error)
 
         def write(uc: int, offset: int, size: int, value: int, data: int) -> None:
             window = find(offset)
-            if window is None:
-                self._hole(group[0], offset)
-                return
-            window.writes += 1
             try:
+                if window is None:
+                    self._hole(group[0], offset)
+                    return
+                window.writes += 1
                 window.write(base + offset - window.base, size, value)
             except BaseException as error:
                 self._failed(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from ctypes import c_int, c_uint32, c_uint64, c_void_p
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ from hypervisor.cpu.riscv64_native import callbacks
 ARCH_RISCV, MODE_RISCV64 = 8, 8
 _REG_USCRATCH = 36
 _CSR_USCRATCH = 0x040
+_one_at_a_time = threading.Lock()
 
 
 class Internals:
@@ -67,13 +69,14 @@ def find_env(engine: Engine) -> int:
     answer = library.CsrRead(read)
     allow = library.CsrPredicate(lambda pointer, number: 0)
     original = (c_void_p * 4)()
-    calls.get_csr_ops(_CSR_USCRATCH, original)
     ours = (c_void_p * 4)(library.address_of(allow), library.address_of(answer), None, None)
-    calls.set_csr_ops(_CSR_USCRATCH, ours)
-    try:
-        engine.read_register(_REG_USCRATCH)
-    finally:
-        calls.set_csr_ops(_CSR_USCRATCH, original)
+    with _one_at_a_time:  # the table is the whole process's
+        calls.get_csr_ops(_CSR_USCRATCH, original)
+        calls.set_csr_ops(_CSR_USCRATCH, ours)
+        try:
+            engine.read_register(_REG_USCRATCH)
+        finally:
+            calls.set_csr_ops(_CSR_USCRATCH, original)
     if not seen:
         raise EngineError(f"{library.wheel()} does not call CSR operations; its state is not found")
     return seen[0]
