@@ -86,6 +86,7 @@ class Machine:
         self.turn = 0
         """Index of the hart that runs, or ran last."""
         self._slice_end: int | None = None
+        self._is_closed = False
         # What was built before a failure is let go of.
         with ExitStack() as held:
             self._build(description, held)
@@ -112,7 +113,8 @@ class Machine:
         self.close()
 
     def close(self) -> None:
-        """Let go of everything the host lent."""
+        """Let go of everything the host lent; the machine cannot run any more."""
+        self._is_closed = True
         self._held.close()
 
     # -- building -------------------------------------------------------------------------
@@ -205,6 +207,8 @@ class Machine:
         """Run until the guest powers off or fails, the console script ends, `until` is printed,
         `stop` is posted, or `timeout` host seconds have passed. Ctrl-C acts at a safe point; the
         machine can run on after it."""
+        if self._is_closed:
+            raise ValueError("the machine is closed")
         step = None
         if until is not None:
             step = Step("until", until.encode() if isinstance(until, str) else until)

@@ -592,6 +592,14 @@ def test_kernel_that_does_not_fit_is_refused_with_its_size(workshop):
         Machine.load(path)
 
 
+def test_closed_machine_refuses_to_run(workshop):
+    machine = workshop.build(POWER_OFF)
+    machine.close()
+
+    with pytest.raises(ValueError, match="closed"):
+        machine.run(timeout=10)
+
+
 def test_host_work_ends_before_its_device_is_closed(workshop):
     (workshop.folder / "mine.py").write_text(OWN_DEVICES)
     machine = workshop.build(
