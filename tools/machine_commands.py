@@ -44,7 +44,7 @@ def schema() -> None:
 
 
 @click.command()
-@click.argument("device_type", metavar="TYPE", required=False)
+@click.argument("device_type", metavar="[TYPE]", required=False)
 def devices(device_type: str | None) -> None:
     """List the device types, or show the options and registers of one.
 
