@@ -30,6 +30,9 @@ _SCR_EL3 = 0x5B1  # EL1 is non-secure and AArch64; HVC enabled
 _HCR_RW_IMO = 1 << 31 | 1 << 4
 _HCR_VI = 1 << 7
 TIMEBASE = 10_000_000
+_CACHE_LOOP = 16
+"""Bytes of a loop over cache lines: IC, add, compare, branch. One that also writes code, and has
+the barriers that it then needs, is longer."""
 
 
 class _Access(ctypes.Structure):
@@ -84,7 +87,8 @@ class Core:
         self._irq = Line(f"core{index}.irq")
         self._level = False
         self._irq.connect(self._irq_changed)
-        self._checked_at = NEVER
+        self._checked_pc = NEVER
+        self._checked_at = 0
         native = callbacks()
         data = ctypes.addressof(self.cell)
         self.engine.hook(library.HOOK_INTR, native["exception"], data)
@@ -174,11 +178,13 @@ class Core:
         return reason
 
     def _check_code(self) -> None:
-        """After IC: once for a loop over cache lines, which comes back to the same pc."""
+        """After IC: once for a loop over cache lines, which comes back to the same pc and does
+        nothing else."""
         self.cell.code_check = 0
-        if self.pc != self._checked_at:
-            self._checked_at = self.pc
+        pc, units = self.pc, self.clock.units
+        if pc != self._checked_pc or units - self._checked_at > _CACHE_LOOP:
             self.synchronize_code()
+        self._checked_pc, self._checked_at = pc, units
 
     def synchronize_code(self) -> None:
         """Forget the translations if the code they were made from has changed."""

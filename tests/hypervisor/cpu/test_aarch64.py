@@ -245,6 +245,41 @@ def test_code_patched_through_an_alias_runs_new_after_ic_ivau(rig):
     assert patch(rig, "ic ivau, x10\n ic ivau, x13") == (1, 2, 2)
 
 
+PATCH_IN_A_LOOP = (
+    PATCH[: PATCH.index("mov x12")]
+    + """
+    mov x15, 0              // the sum of what the function gave
+    mov x16, 10
+    ldr w1, new
+1:  str w1, [x11]
+    add w1, w1, 1 << 5      // mov x0, 2, and so on to 11
+    dsb ish
+    ic ivau, x10
+    dsb ish
+    isb
+    blr x10
+    add x15, x15, x0
+    subs x16, x16, 1
+    b.ne 1b
+    wfi
+new: .inst 0xd2800040
+"""
+)
+
+
+def test_code_patched_again_and_again_runs_new_each_time(rig):
+    core = rig.load(PATCH_IN_A_LOOP)
+    rig.memory.write(RAM + 0x20000, RETURN_1)
+    core.set_x(9, map_code_twice(rig.memory))
+    core.cell.flush_fence_i = 1
+
+    while not core.waiting:
+        rig.clock.cell.deadline = NEVER
+        core.run()
+
+    assert core.x(15) == sum(range(2, 12))
+
+
 def test_without_ic_ivau_stale_code_runs(rig):
     first, second, third = patch(rig, "nop")
 
