@@ -24,6 +24,8 @@ from hypervisor.device.line import Line
 
 ARCH_ARM64, MODE_ARM, CORTEX_A72 = 2, 0, 2
 _REG_CP, _REG_PSTATE = 290, 265
+_JUMP_AND_WAIT = bytes.fromhex("01000014 7f2003d5")
+"""b .+4; wfi"""
 _INS_MRS, _INS_MSR, _INS_SYS = 1, 2, 3
 
 _SCR_EL3 = 0x5B1  # EL1 is non-secure and AArch64; HVC enabled
@@ -70,6 +72,7 @@ class Core:
         self.index = index
         self.clock = clock
         self.engine = Engine(ARCH_ARM64, MODE_ARM, CORTEX_A72)
+        self.engine.prime(_JUMP_AND_WAIT)
         self.env = _find_env(self.engine)
         self.cpu = self.engine.find_cpu(self.env)
         self.waiting = False

@@ -285,3 +285,11 @@ def test_without_ic_ivau_stale_code_runs(rig):
 
     assert first == 1
     assert 1 in (second, third)
+
+
+def test_first_block_of_all_is_known_to_hold_code(rig):
+    core = rig.load("wfi")
+
+    core.run()
+
+    assert core.cell.page_count == 1
