@@ -94,11 +94,13 @@ class Machine:
         self.build_seconds = time.perf_counter() - started
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Machine:
-        """Build the machine a YAML file describes; `overrides` are `a.b.c=value` strings.
+    def load(cls, path: str | os.PathLike[str], overrides: str | Sequence[str] = ()) -> Machine:
+        """Build the machine a YAML file describes; `overrides` are `a.b.c=value` strings, or one.
 
         Raises DescriptionError, BackendError, BootError or EngineError, each a sentence.
         """
+        if isinstance(overrides, str):
+            overrides = [overrides]
         return cls(load_description(os.fspath(path), overrides, check_image=check_catalogue))
 
     def __enter__(self) -> Machine:

@@ -50,6 +50,12 @@ def greeting(text, then):
 # -- endings ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("overrides", ["cpu.harts=2", ["cpu.harts=2"], ("cpu.harts=2",)])
+def test_one_override_may_stand_alone(workshop, overrides):
+    with Machine.load(workshop.describe(POWER_OFF), overrides) as machine:
+        assert len(machine.cpu) == 2
+
+
 def test_power_off_ends_the_run_well(workshop):
     machine = workshop.build(POWER_OFF)
 

@@ -104,7 +104,7 @@ def test_unknown_names_come_with_the_nearest(tmp_path: Path) -> None:
     catalogue = Catalogue.load([written(tmp_path, GOOD)])
     with pytest.raises(ImageError, match="no image 'debain' in the catalogue; did you mean 'debi"):
         catalogue.located("debain")
-    with pytest.raises(ImageError, match="no image 'nabled' in the catalogue$"):
+    with pytest.raises(ImageError, match=r"no image 'nabled' in the catalogue$"):
         catalogue.located("nabled")
     with pytest.raises(
         ImageError, match=r"no file 'linus'; did you mean 'linux'.*has linux, other"
