@@ -43,7 +43,7 @@ soak: packages $(VENV)/developer
 	$(BIN)/python -m pytest -q --timeout 0 -m slow --run-slow
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }  # half of one would be taken for whole
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install -q -e .
