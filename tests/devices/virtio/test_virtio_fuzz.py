@@ -182,7 +182,7 @@ def build(monkeypatch, make_disk, fake):
             "blk": lambda: make_disk(bench, fake, bandwidth="64M"),
             "net": lambda: bench.build(VirtioNet),
             "console": lambda: bench.build(
-                VirtioConsole, backend="stdio", ports=[{"name": "p", "backend": "stdio"}]
+                VirtioConsole, backend="stdio", ports=[{"name": "p", "backend": "channel:p"}]
             ),
             "rng": lambda: bench.build(VirtioRng),
         }
