@@ -42,8 +42,9 @@ fuzz: $(VENV)/developer
 soak: packages $(VENV)/developer
 	$(BIN)/python -m pytest -q --timeout 0 -m slow --run-slow
 
+# Where ensurepip is missing half of one is left, which would be taken for whole.
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }  # half of one would be taken for whole
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install -q -e .
