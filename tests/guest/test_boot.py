@@ -80,7 +80,7 @@ def test_reboot_boots_again_to_the_shell(restored: Restored, ask: Ask) -> None:
     machine = restored(1)
     ask(machine, "touch /tmp/before")
 
-    machine.console.send("reboot -f\n")
+    machine.console.send("reboot\n")
     machine.console.expect("Linux version", timeout=300)
     machine.console.expect("\n# ", timeout=300)
 
