@@ -28,9 +28,11 @@ unit: $(VENV)/developer
 guest: packages $(VENV)/developer
 	$(BIN)/python -m pytest -q -m guest
 
-# Writes the generated page anew, and works through all pages as a reader would.
+# Writes the generated pages and the guests' C header anew, and works through all pages as a reader would.
 docs: $(VENV)/developer
 	$(BIN)/python -m hypervisor.config.reference > docs/description.md
+	$(BIN)/python -m gpu.guest.reference > docs/gpu-protocol.md
+	$(BIN)/python -m gpu.guest.header > gpu/guest/gpu_protocol.h
 	$(BIN)/python -m pytest -q -m "not guest" tests/docs
 
 bench: packages $(VENV)/developer
