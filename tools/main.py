@@ -9,7 +9,7 @@ import traceback
 
 import click
 
-from tools import disk_commands, image_commands, machine_commands, run_command
+from tools import device_commands, disk_commands, image_commands, machine_commands, run_command
 from tools.errors import BUG, Interrupted, exit_code
 
 
@@ -31,6 +31,7 @@ for command in (
     machine_commands.check,
     machine_commands.schema,
     machine_commands.devices,
+    device_commands.device,
     machine_commands.dtb,
     image_commands.image,
     disk_commands.disk,

@@ -1,48 +1,49 @@
 import pytest
 from blinker import Blinker
 
-from hypervisor.device.testing import Bench
-
-CONTROL, PERIOD, COUNT, STATUS = 0x0, 0x4, 0x8, 0xC
-MILLISECOND = 1_000_000
+from hypervisor.device.testing import MILLISECOND, SECOND, Kit
+from hypervisor.device.testing.conformance import CHECKS, Subject
 
 
 @pytest.fixture
-def bench():
-    return Bench()
+def kit():
+    with Kit() as kit:
+        kit.add("blinker0", Blinker)
+        yield kit
 
 
-@pytest.fixture
-def blinker(bench):
-    return bench.build(Blinker, "blinker0")
+def test_blinks_once_a_period(kit):
+    kit.write("blinker0.PERIOD", 100)
+    kit.write("blinker0.CONTROL.ENABLE", 1)
+    kit.advance(250 * MILLISECOND)
+    assert kit.read("blinker0.COUNT") == 2
 
 
-def test_blinks_once_a_period(bench, blinker):
-    blinker.write(PERIOD, 4, 100)
-    blinker.write(CONTROL, 4, 1)
-    bench.clock.advance(250 * MILLISECOND)
-    assert blinker.read(COUNT, 4) == 2
+def test_interrupts_until_acknowledged(kit):
+    kit.write("blinker0.CONTROL.ENABLE", 1)
+    assert kit.await_interrupt("blinker0", within=SECOND) == 500 * MILLISECOND
+    kit.write("blinker0.STATUS", 1)
+    assert not kit.level("blinker0")
 
 
-def test_interrupts_until_acknowledged(bench, blinker):
-    blinker.write(CONTROL, 4, 1)
-    bench.clock.advance(500 * MILLISECOND)
-    assert blinker.irq.level
-    blinker.write(STATUS, 4, 1)
-    assert not blinker.irq.level
+def test_does_not_blink_when_off(kit):
+    kit.write("blinker0.CONTROL.ENABLE", 1)
+    kit.write("blinker0.CONTROL.ENABLE", 0)
+    kit.advance(SECOND)
+    assert kit.read("blinker0.COUNT") == 0
 
 
-def test_does_not_blink_when_off(bench, blinker):
-    blinker.write(CONTROL, 4, 1)
-    blinker.write(CONTROL, 4, 0)
-    bench.clock.advance(1000 * MILLISECOND)
-    assert blinker.read(COUNT, 4) == 0
+def test_goes_on_after_a_snapshot(kit):
+    kit.write("blinker0.CONTROL.ENABLE", 1)
+    kit.advance(750 * MILLISECOND)
+    with Kit() as other:
+        other.add("blinker0", Blinker)
+        other.restore(kit.snapshot())
+        other.advance(250 * MILLISECOND)
+        assert other.read("blinker0.COUNT") == 2
 
 
-def test_goes_on_after_a_snapshot(bench, blinker):
-    blinker.write(CONTROL, 4, 1)
-    bench.clock.advance(750 * MILLISECOND)
-    restored = bench.build(Blinker, "blinker1")
-    restored.load(blinker.save())
-    bench.clock.advance(250 * MILLISECOND)
-    assert restored.read(COUNT, 4) == 2
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_holds_to_its_register_table(check):
+    with Subject(Blinker) as subject:
+        check(subject)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from hypervisor.device.board import Board, Timer
@@ -126,6 +127,12 @@ class Device:
                 slot = self._banked(slots, write)
                 return (slot, back) if back < slot.size else None
         return None
+
+    def placed(self) -> Iterator[tuple[int, Slot]]:
+        """Every register with its offset on this device, which options may have moved."""
+        for offset, slots in self._slots.items():
+            for slot in slots:
+                yield offset, slot
 
     def register_at(self, offset: int, write: bool = False) -> str:
         """The name of the register at `offset`, in hex where there is none."""

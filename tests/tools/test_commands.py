@@ -62,8 +62,8 @@ def test_help_names_every_command(command):
     result = command("--help")
 
     assert result.code == 0
-    names = ["check", "devices", "disk", "dtb", "image", "run", "schema"]
-    assert [line.split()[0] for line in result.out.splitlines()[-7:]] == names
+    names = ["check", "device", "devices", "disk", "dtb", "image", "run", "schema"]
+    assert [line.split()[0] for line in result.out.splitlines()[-len(names) :]] == names
 
 
 def test_check_of_a_right_description_is_one_line(folder, command):

@@ -59,6 +59,15 @@ class BenchClock:
         self._order += 1
         heapq.heappush(self._queue, (at, self._order, call))
 
+    def restart(self, now: int) -> None:
+        """Go to a time and forget what was to fall due."""
+        self._now = now
+        self._queue.clear()
+
+    def next_deadline(self) -> int | None:
+        """When something next falls due, if it is not cancelled until then."""
+        return self._queue[0][0] if self._queue else None
+
     def advance(self, nanoseconds: int) -> None:
         """Let time pass, running what falls due in order."""
         end = self._now + nanoseconds
@@ -123,6 +132,8 @@ class BenchHost:
 
     def __init__(self, clock: BenchClock) -> None:
         self._clock = clock
+        self.pending = 0
+        """Requests that are not done yet."""
 
     def submit(
         self, queue: object, work: Callable[[], T], at: int, done: Callable[[T | Exception], None]
@@ -132,8 +143,10 @@ class BenchHost:
                 result: T | Exception = work()
             except Exception as error:  # what a backend raises is the device's to report
                 result = error
+            self.pending -= 1
             done(result)
 
+        self.pending += 1
         self._clock.push(at, run)
 
 
