@@ -33,6 +33,7 @@ from hypervisor.host_io import HostThreads, Inbox
 from hypervisor.memory import Memory
 from hypervisor.outcome import GuestFailure, Outcome
 from hypervisor.report import describe_hart
+from hypervisor.stops import Breakpoints
 from hypervisor.time.clock import VirtualClock, to_nanoseconds, to_units
 from hypervisor.time.pacing import Pacer
 
@@ -138,6 +139,7 @@ class Machine:
         for hart in self.cpu:
             hart.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
             self.bus.connect(hart.engine)
+        self.breakpoints = Breakpoints(self.cpu, self.memory)
         self._panic = self.clock.timer("panic", self._end_panic)
         self.console.watch(PANIC, self._panicked)
         self.reset()
@@ -207,8 +209,25 @@ class Machine:
 
     def run(self, until: str | bytes | None = None, timeout: float | None = None) -> Outcome:
         """Run until the guest powers off or fails, the console script ends, `until` is printed,
-        `stop` is posted, or `timeout` host seconds have passed. Ctrl-C acts at a safe point; the
-        machine can run on after it."""
+        a breakpoint or watchpoint is met, `stop` is posted, or `timeout` host seconds have passed.
+        Ctrl-C acts at a safe point; the machine can run on after it."""
+        for hart in self.cpu:
+            hart.stops.let_run()
+        return self._run(until, timeout)
+
+    def step(
+        self, hart: int = 0, inside: tuple[int, int] = (0, 0), timeout: float | None = None
+    ) -> Outcome:
+        """Run until `hart` has executed one instruction, or as many as are at addresses in
+        `inside` (from, to). The other harts have their turns as ever. A trap that the instruction
+        takes, or an interrupt that comes before it, ends the step at its handler."""
+        for each in self.cpu:
+            if each.index != hart:
+                each.stops.let_run()
+        self.cpu[hart].stops.watch_instructions(inside)
+        return self._run(None, timeout)
+
+    def _run(self, until: str | bytes | None, timeout: float | None) -> Outcome:
         if self._is_closed:
             raise ValueError("the machine is closed")
         step = None
@@ -221,17 +240,19 @@ class Machine:
         self.pacer.begin()
         try:
             with self._ctrl_c:
-                while True:
+                outcome = self._leave_straight_line()
+                while outcome is None:
                     outcome = self._safe_point()
                     if outcome is None and watchdog.expired:
                         outcome = self._timed_out(timeout)
                     if outcome is not None:
-                        return outcome
+                        break
                     hart = self._next_hart()
                     if hart is None:
                         self._idle()
                     else:
-                        self._run_hart(hart)
+                        outcome = self._run_hart(hart)
+                return outcome
         finally:
             watchdog.stop()
             if step is not None:  # a text that was not printed is not awaited by the next run
@@ -308,7 +329,15 @@ class Machine:
             hart.waiting = False
         return not hart.waiting
 
-    def _run_hart(self, hart: Hart) -> None:
+    def _leave_straight_line(self) -> Outcome | None:
+        """Where a debugger stopped within straight-line code, nothing may act before its end."""
+        hart = self.cpu[self.turn]
+        if not hart.is_midway:
+            return None
+        self.clock.cell.deadline = 0
+        return self._execute(hart)
+
+    def _run_hart(self, hart: Hart) -> Outcome | None:
         cell = self.clock.cell
         due = self.clock.next_deadline()
         deadline = cell.units + (HELD_UNITS if self.pacer.holds_busy_time else BREATH_UNITS)
@@ -318,7 +347,12 @@ class Machine:
             deadline = min(deadline, self._slice_end)
         cell.deadline = deadline
         if self.inbox:  # posted before the deadline was set: its kick would be lost
-            return
+            return None
+        return self._execute(hart)
+
+    def _execute(self, hart: Hart) -> Outcome | None:
+        """Run a hart until its deadline, and see to what ended it."""
+        cell = self.clock.cell
         if self.first_instruction_at is None:
             self.first_instruction_at = time.time()
         reason = hart.run()
@@ -334,6 +368,11 @@ class Machine:
             number = registers["mcause" if registers["priv"] == 3 else "scause"]
             cause = CAUSES.get(number, f"cause {number:#x}")
             self._fail_at(hart, f"hart {hart.index} took a trap with no handler: {cause}")
+        elif reason >= Reason.BREAKPOINT:
+            stop = self.breakpoints.stop_of(hart, reason)
+            kind = ("breakpoint", "step", "watchpoint")[reason - Reason.BREAKPOINT]
+            return Outcome(kind, f"hart {stop.hart} stopped at {stop.pc:#x}", stop=stop)
+        return None
 
     def _publish_call(self, hart: Hart) -> None:
         a7, a6 = hart.registers["a7"], hart.registers["a6"]

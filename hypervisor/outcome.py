@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypervisor.stops import Stop
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `kind`: power-off, until, failed, timeout or stopped."""
+    """How a run ended. `kind`: power-off, until, failed, timeout or stopped; for debuggers
+    breakpoint, watchpoint or step."""
 
     kind: str
     sentence: str
@@ -15,6 +20,8 @@ class Outcome:
     """The command line's exit code; a guest's own power-off code is in `sentence`."""
     report: str = ""
     """For a failure: where, with registers and disassembly."""
+    stop: Stop | None = None
+    """For breakpoint, watchpoint and step: which and where."""
 
 
 class GuestFailure(Exception):

@@ -36,6 +36,9 @@ class Reason:
     DEADLINE = 1
     FIRMWARE_CALL = 2
     DOUBLE_FAULT = 3
+    BREAKPOINT = 4
+    STEP = 5
+    WATCHPOINT = 6
 
 
 TRAP_CAUSES = 32
@@ -72,6 +75,16 @@ class HartCell(ctypes.Structure):
         ("cntv_cval", c_uint64),
         ("timer_changed", c_uint64),  # 1: a timer's register was written
         ("code_check", c_uint64),  # 1: an instruction cache was invalidated
+        ("ram_base", c_uint64),  # guest-physical
+        # For stops that a debugger asks for; "at" and "until" are bytes this hart has retired.
+        ("executed_base", c_uint64),  # added to `units` in a run: this hart's retired bytes
+        ("resume_pc", c_uint64),  # do not stop here again ...
+        ("resume_at", c_uint64),  # ... at this moment
+        ("step_from", c_uint64),
+        ("step_to", c_uint64),
+        ("until", c_uint64),
+        ("last_pc", c_uint64),
+        ("last_at", c_uint64),
     ]
     clock: int
     uc: int
@@ -100,6 +113,36 @@ class HartCell(ctypes.Structure):
     cntv_cval: int
     timer_changed: int
     code_check: int
+    ram_base: int
+    executed_base: int
+    resume_pc: int
+    resume_at: int
+    step_from: int
+    step_to: int
+    until: int
+    last_pc: int
+    last_at: int
+
+
+class WatchCell(ctypes.Structure):
+    """A watchpoint, and the access that met it (guest-physical addresses)."""
+
+    _fields_ = [
+        ("watch_hart", c_uint64),  # address of the HartCell
+        ("watch_begin", c_uint64),
+        ("watch_length", c_uint64),
+        ("watch_type", c_uint64),  # of the access: library.MEM_READ or MEM_WRITE
+        ("watch_address", c_uint64),
+        ("watch_size", c_uint64),
+        ("watch_value", c_uint64),  # of a store
+    ]
+    watch_hart: int
+    watch_begin: int
+    watch_length: int
+    watch_type: int
+    watch_address: int
+    watch_size: int
+    watch_value: int
 
 
 def offset(structure: type[ctypes.Structure], field: str) -> int:

@@ -61,6 +61,12 @@ class Engine:
             f"map RAM at {address:#x}",
         )
 
+    def allow_all(self, address: int, size: int) -> None:
+        """Take back a protection of mapped memory."""
+        self.check(
+            self._lib.uc_mem_protect(self.handle, address, size, library.PROT_ALL), "unlock RAM"
+        )
+
     def map_mmio(self, address: int, size: int, read: Any, write: Any) -> None:
         """A device window; `read` and `write` are library.MmioRead/MmioWrite callbacks."""
         self._keep += [read, write]
@@ -77,15 +83,12 @@ class Engine:
             f"map a device at {address:#x}",
         )
 
-    def hook(self, kind: int, callback: int, user_data: int) -> int:
-        """Place a native callback for every address; the hook's handle."""
+    def hook(self, kind: int, callback: int, user_data: int, begin: int = 1, end: int = 0) -> int:
+        """Place a native callback for addresses from `begin` to `end`, inclusive (all, if `end`
+        is less); the hook's handle. Code that is translated already does not call it."""
         handle = c_size_t()
-        self.check(
-            self._lib.uc_hook_add(
-                self.handle, ctypes.byref(handle), kind, callback, user_data, 1, 0
-            ),
-            "place a hook",
-        )
+        place = (self.handle, ctypes.byref(handle), kind, callback, user_data, begin, end)
+        self.check(self._lib.uc_hook_add(*place), "place a hook")
         return handle.value
 
     def hook_instruction(self, instruction: int, callback: int, user_data: int) -> int:

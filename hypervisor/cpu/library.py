@@ -27,8 +27,13 @@ HOOK_INTR = 1
 HOOK_INSN = 2
 HOOK_CODE = 4
 HOOK_BLOCK = 8
+HOOK_MEM_READ = 1 << 10
+HOOK_MEM_WRITE = 1 << 11
 HOOK_INSN_INVALID = 1 << 14
 HOOK_EDGE_GENERATED = 1 << 15
+
+MEM_READ, MEM_WRITE = 16, 17
+"""What a memory hook is told of an access."""
 
 PROT_ALL = 7
 ERR_OK = 0
@@ -81,6 +86,7 @@ def load() -> Any:
     _declare(library, "uc_hook_add", c_int, *hook)
     _declare(library, "uc_hook_del", c_int, c_void_p, c_size_t)
     _declare(library, "uc_mem_map_ptr", c_int, c_void_p, c_uint64, c_size_t, c_uint32, c_void_p)
+    _declare(library, "uc_mem_protect", c_int, c_void_p, c_uint64, c_size_t, c_uint32)
     mmio = (c_uint64, c_size_t, c_void_p, c_void_p, c_void_p, c_void_p)
     _declare(library, "uc_mmio_map", c_int, c_void_p, *mmio)
     _declare(library, "uc_mem_unmap", c_int, c_void_p, c_uint64, c_size_t)

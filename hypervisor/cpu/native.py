@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hypervisor.cpu.cells import TRAP_CAUSES, UNITS_PER_TICK, ClockCell, HartCell, Reason, offset
+from hypervisor.cpu.cells import (
+    TRAP_CAUSES,
+    UNITS_PER_TICK,
+    ClockCell,
+    HartCell,
+    Reason,
+    WatchCell,
+    offset,
+)
 
 _keep: list[Any] = []
 
@@ -48,8 +56,9 @@ def cell_words() -> dict[str, int]:
     """What IR text may name of the cells: fields as byte offsets, reasons as numbers."""
     words = {name: offset(HartCell, name) for name, *_ in HartCell._fields_}
     words |= {name: offset(ClockCell, name) for name, *_ in ClockCell._fields_}
+    words |= {name: offset(WatchCell, name) for name, *_ in WatchCell._fields_}
     words |= {"cause_mask": TRAP_CAUSES - 1, "units_per_tick": UNITS_PER_TICK}
-    for name in ("DEADLINE", "FIRMWARE_CALL", "DOUBLE_FAULT"):
+    for name in ("DEADLINE", "FIRMWARE_CALL", "DOUBLE_FAULT", "BREAKPOINT", "STEP", "WATCHPOINT"):
         words[name] = getattr(Reason, name)
     return words
 

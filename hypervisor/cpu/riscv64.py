@@ -20,6 +20,8 @@ from hypervisor.cpu.riscv64_decode import data_address, is_read_modify_write
 from hypervisor.cpu.riscv64_internals import ARCH_RISCV, MODE_RISCV64, find_env, internals
 from hypervisor.cpu.riscv64_native import callbacks
 from hypervisor.cpu.riscv64_registers import PMP_NAMES, Registers
+from hypervisor.cpu.riscv64_walk import walk
+from hypervisor.cpu.stopping import HartStops
 from hypervisor.device.line import Line
 
 SSIP, MSIP, STIP, MTIP, SEIP, MEIP = 1, 3, 5, 7, 9, 11
@@ -82,6 +84,7 @@ class Hart:
         self._changed = 0
         self._levels = 0
         self._place_hooks()
+        self.stops = HartStops(self, callbacks())
 
     def _place_hooks(self) -> None:
         native = callbacks()
@@ -101,6 +104,7 @@ class Hart:
         self._listed = mmap.mmap(-1, max(size >> 12, 1), _PRIVATE)
         self._pages = mmap.mmap(-1, max(size >> 10, 4), _PRIVATE)
         self.cell.ram_host = host
+        self.cell.ram_base = base
         self.cell.ram_size = size
         for name, area in (
             ("shadow", self._shadow),
@@ -241,7 +245,13 @@ class Hart:
         cell, clock = self.cell, self.clock
         cell.reason = Reason.NONE
         before = clock.units
+        cell.executed_base = (self.executed - before) & NEVER
         error = self.engine.start(self._pc.value)
+        if cell.reason >= Reason.BREAKPOINT:
+            self._stop_between_instructions()
+            self.executed += clock.units - before
+            cell.resume_at = self.executed
+            return cell.reason
         if error and not (error == library.ERR_EXCEPTION and cell.reason):  # ebreak leaves that
             self._access_fault(error)
         elif cell.reason == Reason.NONE:
@@ -250,6 +260,20 @@ class Hart:
         self.executed += clock.units - before
         clock.visible = clock.units
         return cell.reason
+
+    @property
+    def is_midway(self) -> bool:
+        """Stopped within straight-line code, where nothing but this hart may act."""
+        return self.cell.previous_end == self._pc.value and not self.waiting and not self.stopped
+
+    def _stop_between_instructions(self) -> None:
+        """Leave the block as if it had been cut before pc."""
+        cell, pc = self.cell, self._pc.value
+        if cell.reason == Reason.WATCHPOINT:
+            self.engine.allow_all(cell.ram_base, cell.ram_size)
+        self.clock.units -= cell.previous_end - pc
+        cell.previous_end = pc
+        cell.resume_pc = pc
 
     def drop_reservation(self) -> None:
         """SC compares values here: without this an A-B-A by another hart would go unnoticed."""
@@ -303,6 +327,17 @@ class Hart:
             return None
         return buffer.raw
 
+    def translate(self, address: int) -> int | None:
+        """The guest-physical address of virtual `address` in the present mode, None where it is
+        not mapped. Leaves no trace in page tables or TLB."""
+        return walk(self.registers, self._read_ram, address)[1]
+
+    def _read_ram(self, address: int) -> int | None:
+        offset = address - self.cell.ram_base
+        if not 0 <= offset <= self.cell.ram_size - 8:
+            return None
+        return c_uint64.from_address(self.cell.ram_host + offset).value
+
     # -- translations ---------------------------------------------------------------------
 
     def flush(self) -> None:
@@ -355,6 +390,7 @@ class Hart:
         self.waiting = state["waiting"]
         self.stopped = state["stopped"]
         self.executed = state["executed"]
+        self.stops.forget_resumption()
         for number, line in self._lines.items():
             line.level = bool(state["lines"] >> number & 1)
         self._levels = state["lines"]
