@@ -27,7 +27,7 @@ from hypervisor.cpu.cells import Reason
 from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.riscv64_env import CAUSES
 from hypervisor.ctrl_c import DeferredCtrlC
-from hypervisor.device import Board, ByteChannel, Device
+from hypervisor.device import Board, ByteChannel, Device, Display
 from hypervisor.events import Events, FirmwareCall, InterruptChange, MmioAccess, Reset
 from hypervisor.host_io import HostThreads, Inbox
 from hypervisor.memory import Memory
@@ -436,6 +436,14 @@ class Machine:
         sink(level)
 
     # -- looking --------------------------------------------------------------------------
+
+    @property
+    def gpu(self) -> Display:
+        """The first device with a display: `m.gpu.screenshot("out.png")`. LookupError: none has."""
+        for device in self.devices.values():
+            if isinstance(device, Display):
+                return device
+        raise LookupError("the machine has no display; a device of type virtio.gpu is one")
 
     def state_sha256(self) -> str:
         """Digest of RAM, registers and device state; equal for equal machines."""

@@ -1,4 +1,4 @@
-"""Commands about descriptions: `check`, `schema`, `devices`, `dtb`."""
+"""Commands about descriptions and snapshots: `check`, `schema`, `devices`, `dtb`, `screenshot`."""
 
 from __future__ import annotations
 
@@ -84,6 +84,26 @@ def dtb(machine: str, overrides: tuple[str, ...], output: str | None, form: str 
         Path(output).write_bytes(data)
     except OSError as error:
         raise HostError(f"{output} cannot be written: {error.strerror}") from None
+
+
+@click.command()
+@click.argument("machine", metavar="MACHINE.yaml")
+@click.argument("snapshot", type=click.Path(path_type=Path))
+@click.argument("output", metavar="FILE.png", type=click.Path(path_type=Path))
+@overrides_option
+def screenshot(machine: str, snapshot: Path, output: Path, overrides: tuple[str, ...]) -> None:
+    """Write what the display shows in a snapshot of a machine.
+
+    Of a run's end, `hypervisor run --screenshot` writes one.
+    """
+    from hypervisor.machine import Machine
+    from tools.run import check_output, display_of, write_screenshot
+
+    check_output("screenshot", output)
+    with Machine.load(machine, overrides) as restored:
+        display_of(restored, "MACHINE.yaml")
+        restored.restore(snapshot)
+        write_screenshot(restored, output)
 
 
 def _tree(description: Description, form: str) -> bytes:

@@ -33,6 +33,7 @@ for command in (
     machine_commands.devices,
     device_commands.device,
     machine_commands.dtb,
+    machine_commands.screenshot,
     image_commands.image,
     disk_commands.disk,
 ):

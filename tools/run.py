@@ -23,6 +23,7 @@ from tools.ending import Ending
 from tools.errors import BUG, HostError, Interrupted, exit_code
 
 if TYPE_CHECKING:
+    from hypervisor.device import Display
     from hypervisor.machine import Machine
     from hypervisor.outcome import Outcome
 
@@ -40,6 +41,7 @@ class Request:
     stats: Path | None = None
     restore: Path | None = None
     snapshot: Path | None = None
+    screenshot: Path | None = None
 
 
 def run(request: Request) -> int:
@@ -65,13 +67,17 @@ def _run(request: Request, console: Spec, stats: _Stats, ending: Ending) -> int:
 
     begun = time.perf_counter()
     if request.snapshot is not None:
-        _check_output(request.snapshot)
+        check_output("snapshot", request.snapshot)
+    if request.screenshot is not None:
+        check_output("screenshot", request.screenshot)
     description = load_description(request.machine, request.overrides, check_image=check_catalogue)
     fetch_images(description)
     with Machine(description) as machine:
         machine.on_message = say
         for message in machine.messages:
             say(message)
+        if request.screenshot is not None:
+            display_of(machine, "'--screenshot'")
         if request.restore is not None:
             machine.restore(request.restore)
         outcome = _run_attached(machine, request, console, ending)
@@ -86,6 +92,8 @@ def _run(request: Request, console: Spec, stats: _Stats, ending: Ending) -> int:
         stats.write(_figures(machine, outcome, code, wall), machine)
         if request.snapshot is not None:
             _snapshot(machine, outcome, request.snapshot)
+        if request.screenshot is not None:
+            write_screenshot(machine, request.screenshot)
         return code
 
 
@@ -128,11 +136,28 @@ def say(message: str) -> None:
         click.echo(f"hypervisor: {message}\r" if raw else f"hypervisor: {message}", err=True)
 
 
-def _check_output(path: Path) -> None:
+def display_of(machine: Machine, asked: str) -> Display:
+    """The machine's display; click.BadParameter for what was `asked` where it has none."""
+    try:
+        return machine.gpu
+    except LookupError as error:
+        raise click.BadParameter(str(error), param_hint=asked) from None
+
+
+def write_screenshot(machine: Machine, path: Path) -> None:
+    """Write what the machine shows; HostError where the file cannot be."""
+    try:
+        machine.gpu.screenshot(path)
+    except OSError as error:
+        raise HostError(f"the screenshot {path} cannot be written: {error.strerror}") from None
+
+
+def check_output(what: str, path: Path) -> None:
+    """Find out before a run that its result cannot be written: HostError."""
     directory = path.parent
     if path.is_dir() or not os.access(directory, os.W_OK | os.X_OK) or not directory.is_dir():
         reason = "it is a directory" if path.is_dir() else f"{directory} cannot be written to"
-        raise HostError(f"the snapshot {path} cannot be written: {reason}")
+        raise HostError(f"the {what} {path} cannot be written: {reason}")
 
 
 def _snapshot(machine: Machine, outcome: Outcome, path: Path) -> None:

@@ -101,6 +101,12 @@ class _ScriptCommand(click.Command):
     metavar="FILE",
     help="Write a snapshot when the run ends by --until, by --timeout or by you.",
 )
+@click.option(
+    "--screenshot",
+    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    help="Write what the display shows when the run ends.",
+)
 @click.pass_obj
 def run(
     script: list[tuple[str, bytes]],
@@ -113,6 +119,7 @@ def run(
     stats: Path | None,
     restore: Path | None,
     snapshot: Path | None,
+    screenshot: Path | None,
 ) -> int:
     """Run a machine. --until and --send are taken in the order given.
 
@@ -124,5 +131,5 @@ def run(
     from tools.run import run as run_machine
 
     return run_machine(
-        Request(machine, overrides, console, script, timeout, stats, restore, snapshot)
+        Request(machine, overrides, console, script, timeout, stats, restore, snapshot, screenshot)
     )

@@ -17,6 +17,7 @@ from hypervisor.device.board import (
     Timer,
 )
 from hypervisor.device.device import Device
+from hypervisor.device.display import Display
 from hypervisor.device.line import Line
 from hypervisor.device.options import Address, Duration, FileRef, LineEnd, Options, Size
 from hypervisor.device.registers import Field, Register, registers_of
@@ -31,6 +32,7 @@ __all__ = [
     "Clock",
     "Control",
     "Device",
+    "Display",
     "Duration",
     "Field",
     "FileRef",

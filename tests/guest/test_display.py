@@ -1,0 +1,118 @@
+"""Linux's own virtio-gpu driver: its console on the display, as pictures show it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpu.scanout import Pixels
+from hypervisor import Machine
+
+pytestmark = pytest.mark.guest
+
+CONFIG = Path(__file__).parents[2] / "configs" / "riscv64-debian.yaml"
+PROMPT = "\n# "
+CELL = (16, 8)
+"""Rows and columns of a character in the kernel's font for screens of this size."""
+
+DESCRIPTION = """
+base: {config}
+boot:
+  kernel: image:debian-riscv64-current/linux
+  initrd: {initrd}
+  command_line: console=tty0 console=ttyS0 no4lvl vt.global_cursor_default=0
+devices:
+  gpu0: {{type: virtio.gpu, at: 0x1000_5000, irq: plic.5, display: {{width: 800, height: 600}}}}
+"""
+
+Ask = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def booted(
+    build: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
+    path = tmp_path_factory.mktemp("display") / "machine.yaml"
+    path.write_text(DESCRIPTION.format(config=CONFIG, initrd=build("display.yaml")))
+    with Machine.load(path) as machine:
+        machine.console.expect(PROMPT, timeout=400)
+        yield machine
+
+
+@pytest.fixture
+def machine(booted: Machine, request: pytest.FixtureRequest) -> Iterator[Machine]:
+    yield booted
+    request.node.add_report_section("call", "console", booted.console.text[-3000:])
+
+
+def shown(machine: Machine) -> Pixels:
+    return machine.devices["gpu0"].scanout.read()  # type: ignore[attr-defined, no-any-return]
+
+
+def row_of(pixels: Pixels, number: int) -> list[bytes]:
+    """The characters of a text row, each as its pixels."""
+    rows, columns = CELL
+    line = pixels[number * rows : (number + 1) * rows]
+    return [line[:, at : at + columns].tobytes() for at in range(0, line.shape[1], columns)]
+
+
+def test_driver_binds_and_takes_the_displays_size(machine: Machine, ask: Ask) -> None:
+    log = ask(machine, "dmesg | grep -E 'drm|frame buffer'")
+
+    assert "Initialized virtio_gpu" in log
+    assert "switching to colour frame buffer device 100x37" in log
+    assert ask(machine, "head -n 1 /sys/class/drm/card0-Virtual-1/modes") == "800x600"
+    assert not re.search("error|fail|timed out", log, re.IGNORECASE)
+    assert machine.messages == []
+
+
+def test_boot_messages_are_on_the_display(machine: Machine, ask: Ask) -> None:
+    ask(machine, "sleep 0.2")  # the driver brings changes to the display 20 times a second
+
+    pixels = shown(machine)
+
+    lit = [row for row in range(37) if pixels[row * 16 : row * 16 + 16, :, :3].any()]
+    assert pixels.shape == (600, 800, 4)
+    assert len(lit) > 20
+
+
+def test_text_is_drawn_where_it_was_written(machine: Machine, ask: Ask) -> None:
+    ask(machine, r"printf '\033[2J\033[5;3HABAB' >/dev/tty0; sleep 0.2")
+
+    pixels = shown(machine)
+
+    text = row_of(pixels, 4)
+    assert text[2] == text[4] != text[3] == text[5]
+    outside = pixels.copy()
+    outside[4 * 16 : 5 * 16, 2 * 8 : 6 * 8] = 0
+    assert not outside[..., :3].any()
+
+
+def test_display_is_the_frame_buffer_bit_for_bit(machine: Machine, ask: Ask) -> None:
+    ask(machine, r"for n in $(seq 60); do echo line $n >/dev/tty0; done")
+    ask(machine, "dd if=/dev/urandom of=/dev/fb0 bs=3200 seek=300 count=50; sleep 0.2")
+
+    guest = ask(machine, "dd if=/dev/fb0 bs=3200 count=600 2>/dev/null | sha256sum").split()[0]
+
+    assert guest == hashlib.sha256(shown(machine).tobytes()).hexdigest()
+
+
+def test_snapshot_restores_the_picture(machine: Machine, ask: Ask) -> None:
+    ask(machine, r"printf '\033[2J\033[1;1Hbefore' >/dev/tty0; sleep 0.2")
+    before = shown(machine)
+    snapshot = machine.snapshot()
+    ask(machine, r"printf '\033[2J\033[9;9Hafter' >/dev/tty0; sleep 0.2")
+    after = shown(machine)
+
+    machine.restore(snapshot)
+    restored = shown(machine)
+    ask(machine, r"printf '\033[2J\033[9;9Hafter' >/dev/tty0; sleep 0.2")
+
+    assert not np.array_equal(before, after)
+    assert np.array_equal(before, restored)
+    assert np.array_equal(after, shown(machine))
