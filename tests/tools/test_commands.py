@@ -62,7 +62,7 @@ def test_help_names_every_command(command):
     result = command("--help")
 
     assert result.code == 0
-    names = ["check", "device", "devices", "disk", "dtb", "image", "run", "schema"]
+    names = ["check", "device", "devices", "disk", "dtb", "image", "run", "schema", "screenshot"]
     assert [line.split()[0] for line in result.out.splitlines()[-len(names) :]] == names
 
 
