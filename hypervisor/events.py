@@ -61,6 +61,19 @@ class FirmwareCall(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FaultInjected(Event):
+    """A fault happened that was asked for."""
+
+    device: str
+    fault: str
+    """Which one, such as faults.0."""
+    what: str
+
+    def __str__(self) -> str:
+        return f"fault {self.fault}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
 class Reset(Event):
     """The machine was reset."""
 
@@ -73,6 +86,7 @@ KINDS: dict[str, type[Event]] = {
     "irq": InterruptChange,
     "firmware": FirmwareCall,
     "power": Reset,
+    "fault": FaultInjected,
 }
 """Names of the event types, as the command line takes them."""
 

@@ -29,6 +29,7 @@ from hypervisor.cpu.riscv64_env import CAUSES
 from hypervisor.ctrl_c import DeferredCtrlC
 from hypervisor.device import Board, ByteChannel, Device, Display
 from hypervisor.events import Events, FirmwareCall, InterruptChange, MmioAccess, Reset
+from hypervisor.faults import Faults
 from hypervisor.host_io import HostThreads, Inbox
 from hypervisor.memory import Memory
 from hypervisor.outcome import GuestFailure, Outcome
@@ -82,6 +83,9 @@ class Machine:
         self.first_instruction_at: float | None = None
         self.bus = Bus(self.clock.cell, self.guest_error)
         self.devices: dict[str, Device] = {}
+        self.interrupt_sinks: dict[str, Callable[[bool], None]] = {}
+        """Where each device's interrupt line leads."""
+        self.faults = Faults(self)
         self._failure: Outcome | None = None
         self._ctrl_c = DeferredCtrlC(self.kick)
         self.turn = 0
@@ -157,8 +161,10 @@ class Machine:
         for name, entry in self.description.devices.items():
             if entry.interrupt is not None:
                 controller = self.devices[entry.interrupt.controller]
-                sink = controller.input(entry.interrupt.number).set
-                self.devices[name].irq.connect(partial(self._publish_line, name, sink))
+                self.interrupt_sinks[name] = controller.input(entry.interrupt.number).set
+                self.devices[name].irq.connect(partial(self._publish_line, name))
+        for fault in self.description.faults:
+            self.faults.add(fault)
 
     def channel(self, spec: str | None) -> ByteChannel:
         """The host's end of a serial line: the console, nowhere, or one of `channels`."""
@@ -430,10 +436,10 @@ class Machine:
         time = self.clock.now()
         self.events.publish(MmioAccess(time, device.name, name, offset, size, value, is_write))
 
-    def _publish_line(self, name: str, sink: Callable[[bool], None], level: bool) -> None:
+    def _publish_line(self, name: str, level: bool) -> None:
         if self.events.wants(InterruptChange):
             self.events.publish(InterruptChange(self.clock.now(), name, level))
-        sink(level)
+        self.interrupt_sinks[name](level)
 
     # -- looking --------------------------------------------------------------------------
 
@@ -457,6 +463,7 @@ class Machine:
             "harts": [hart.save() for hart in self.cpu],
             "devices": {name: device.save() for name, device in self.devices.items()},
             "sbi": self.sbi.save(),
+            "faults": self.faults.save(),
             "turn": self.turn,
             "slice_end": self._slice_end,
         }
@@ -485,9 +492,11 @@ class Machine:
                 raise ValueError("the harts' registers differ")
         for name, device in self.devices.items():
             device.check_shape(state["devices"][name])
+        self.faults.check(state["faults"])
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take `save_state`'s data; RAM must be loaded before."""
+        self.faults.load(state["faults"])  # their timers must be there
         # Devices look at the time and take input while they load.
         self.clock.load(state["clock"])
         self.console.load(state["console"])
@@ -495,6 +504,7 @@ class Machine:
             channel.load(state["channels"][name])
         for name, device in self.devices.items():
             device.load(state["devices"][name])
+        self.faults.settle()
         for hart, saved in zip(self.cpu, state["harts"], strict=True):
             hart.load(saved)
         self.sbi.load(state["sbi"])

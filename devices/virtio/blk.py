@@ -32,7 +32,16 @@ from devices.virtio.blk_request import (
     check_sectors,
     parse_ranges,
 )
-from hypervisor.device import BackendError, Board, Duration, FileRef, Options, Register, Size
+from hypervisor.device import (
+    BackendError,
+    Board,
+    Duration,
+    FileRef,
+    Options,
+    Register,
+    RequestHook,
+    Size,
+)
 from hypervisor.device.virtio import CONFIG, Chain, VirtioDevice
 
 F_SEG_MAX = 1 << 2
@@ -50,6 +59,14 @@ MAX_REQUEST = 64 << 20
 _ID_SIZE = 20
 _HEADER = 16
 _PAGE_SECTORS = 8
+_OPERATIONS = {
+    IN: "read",
+    OUT: "write",
+    FLUSH: "flush",
+    DISCARD: "discard",
+    WRITE_ZEROES: "discard",
+}
+"""Names of the requests that can be made to go wrong."""
 
 
 class VirtioBlkOptions(Options):
@@ -72,6 +89,7 @@ class VirtioBlk(VirtioDevice):
     type = "virtio.blk"
     summary = "virtio disk"
     device_id = 2
+    fault_points = frozenset({"requests"})
     queue_names = ("requestq",)
 
     capacity = Register(CONFIG + 0x00, size=8, access="ro", doc="512-byte sectors")
@@ -111,6 +129,7 @@ class VirtioBlk(VirtioDevice):
         self._bytes = 0
         self._busy_until = 0
         self._restored: list[dict[str, Any]] = []
+        self.request_fault: RequestHook | None = None
 
     def reset(self) -> None:
         self._forget()
@@ -146,7 +165,13 @@ class VirtioBlk(VirtioDevice):
             except BadRequestError as error:
                 self._answer(chain, Outcome(error.status))
                 continue
-            self._submit(chain, size, work)
+            delay = 0
+            if self.request_fault is not None and kind in _OPERATIONS:
+                fault = self.request_fault(_OPERATIONS[kind], sector * SECTOR, size)
+                if fault is not None:
+                    delay = fault.delay
+                    work = partial(_fail, fault.error) if fault.error else work
+            self._submit(chain, size, work, delay)
             if self._bytes >= MAX_REQUEST:
                 return
 
@@ -209,12 +234,13 @@ class VirtioBlk(VirtioDevice):
 
     # -- completion ---------------------------------------------------------------------------
 
-    def _submit(self, chain: Chain, size: int, work: Callable[[], bytes]) -> None:
+    def _submit(self, chain: Chain, size: int, work: Callable[[], bytes], delay: int) -> None:
         """Hand a request to the host. The medium moves one request's data at a time; the latencies
-        of several requests pass side by side."""
+        of several requests, and what a fault delays one by (ns), pass side by side."""
         transfer = size * 1_000_000_000 // self.options.bandwidth
         self._busy_until = max(self._busy_until, self.clock.now()) + transfer
-        self._start(Request(chain, self._busy_until + self.options.latency, size, work))
+        at = self._busy_until + self.options.latency + delay
+        self._start(Request(chain, at, size, work))
 
     def _start(self, request: Request) -> None:
         def run() -> None:
@@ -285,3 +311,7 @@ class VirtioBlk(VirtioDevice):
         self._restored = []
         for request in restored:
             self._start(request)
+
+
+def _fail(reason: str) -> bytes:
+    raise OSError(reason)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from devices.net import NetOptions, open_net
-from hypervisor.device import Board, Options, Register
+from hypervisor.device import Board, Options, PacketHook, Register
 from hypervisor.device.virtio import CONFIG, Chain, VirtioDevice
 
 F_MAC = 1 << 5
@@ -56,6 +56,7 @@ class VirtioNet(VirtioDevice):
     type = "virtio.net"
     summary = "virtio network interface"
     device_id = 1
+    fault_points = frozenset({"packets"})
     queue_names = ("receiveq", "transmitq")
     features = F_MAC | F_MRG_RXBUF | F_STATUS
     state = ("rx_dropped", "tx_dropped")
@@ -72,6 +73,7 @@ class VirtioNet(VirtioDevice):
         """Frames of the guest whose length no frame has."""
         self._waiting: deque[bytes] = deque()
         self._dead = False
+        self.packet_fault: PacketHook | None = None
         if options.pcap is not None:
             options = options.model_copy(update={"pcap": board.path(options.pcap)})
         self.backend = open_net(options, self.clock.now)
@@ -103,10 +105,11 @@ class VirtioNet(VirtioDevice):
 
     def _transmit(self) -> None:
         for chain in self.chains(_TX):
-            if MIN_FRAME <= chain.read_size - _HEADER <= MAX_FRAME:
-                self.backend.send(chain.read(_HEADER, MAX_FRAME))
-            else:
+            size = chain.read_size - _HEADER
+            if not MIN_FRAME <= size <= MAX_FRAME:
                 self.tx_dropped += 1
+            elif self.packet_fault is None or not self.packet_fault("sent", size):
+                self.backend.send(chain.read(_HEADER, MAX_FRAME))
             self.complete(chain, 0)
         problem = self.backend.problem
         if problem is not None and not self._dead:
@@ -117,6 +120,8 @@ class VirtioNet(VirtioDevice):
         """A frame from the link, at a safe point."""
         if not self.running or len(self._waiting) >= MAX_WAITING:
             self.rx_dropped += 1
+            return
+        if self.packet_fault is not None and self.packet_fault("received", len(frame)):
             return
         self._waiting.append(frame)
         self._deliver()

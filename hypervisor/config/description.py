@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hypervisor.config.faults import Fault
 from hypervisor.config.models import Boot, ClockOptions, Cpu, Memory
 from hypervisor.device import Device
 
@@ -60,6 +61,8 @@ class Description:
     """The whole description as JSON, bases and overrides merged in; `load_text` reads it back."""
     digest: str
     """sha256 of the same with files as they were written: equal for equal machines anywhere."""
+    faults: tuple[Fault, ...] = ()
+    """What is to go wrong, in the order of the description."""
 
     @property
     def epoch(self) -> int:

@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from hypervisor.config import checks
 from hypervisor.config.description import Description, DeviceEntry
+from hypervisor.config.fault_checks import read_faults
+from hypervisor.config.faults import Fault
 from hypervisor.config.files import CheckImage, file_problem, file_references, located
 from hypervisor.config.models import Boot, Document, Memory
 from hypervisor.config.node import Node, Path
@@ -61,6 +63,7 @@ class _Loader:
         self.broken: dict[str, DeviceEntry] = {}
         """Devices as far as they are right."""
         self.files: list[Path] = []
+        self.faults: list[Fault] = []
 
     def description(self, path: str) -> Description:
         document = self._model(Document, self.root, ())
@@ -71,6 +74,8 @@ class _Loader:
         if boot is not None:
             self._check_files(boot, ("boot",))
         self._check(memory, boot, names)
+        self.faults, problems = read_faults(self.root, self.devices, names)
+        self.problems += problems
         if self.problems or document is None:
             raise DescriptionError(self.problems)
         return self._finish(path, document)
@@ -174,6 +179,7 @@ class _Loader:
             devices=devices,
             source=_readable(root.plain()),
             digest=hashlib.sha256(_canonical(self.root.plain())).hexdigest(),
+            faults=tuple(self.faults),
         )
 
     def _again(self, model: type[M], root: Node, path: Path) -> M:

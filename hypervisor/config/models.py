@@ -170,3 +170,6 @@ class Document(Part):
     devices: dict[Annotated[str, AfterValidator(_device_name)], dict[str, Any]] = Field(
         default={}, description="name of each device: its type and options"
     )
+    faults: tuple[dict[str, Any], ...] = Field(
+        default=(), max_length=256, description="what is to go wrong, for testing drivers"
+    )

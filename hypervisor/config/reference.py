@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from hypervisor.config.faults import FAULTS, Fault
 from hypervisor.config.models import Document
 from hypervisor.config.schema import installed_devices
 from hypervisor.config.sentences import models_at
@@ -50,6 +51,13 @@ is input 10 of the device named `plic`. A device of your own is `type: ./blinker
 Every device has these options:
 """
 
+_FAULTS = """## faults
+
+A list of what is to go wrong, for testing drivers, such as
+`- {kind: interrupt.lost, device: disk0, nth: 5}`. Runs with faults repeat as exactly as runs
+without. Every fault has these keys:
+"""
+
 
 def reference(devices: Mapping[str, type[Device]] | None = None) -> str:
     """The page, for `devices` by type name (default: all that are installed)."""
@@ -63,6 +71,11 @@ def reference(devices: Mapping[str, type[Device]] | None = None) -> str:
     lines += [_DEVICES, *_table(Options), ""]
     for type_name, model in sorted(models.items()):
         lines += _device(type_name, model)
+    lines += [_FAULTS, *_table(Fault), ""]
+    for kind, fault in FAULTS.items():
+        own = [key for key in fault.model_fields if key not in Fault.model_fields]
+        lines += [f"### {kind}", "", " ".join((fault.__doc__ or "").split()), ""]
+        lines += [*_table(fault, own), ""] if own else []
     return "\n".join(lines).rstrip() + "\n"
 
 

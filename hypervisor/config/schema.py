@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hypervisor.config.faults import FAULTS
 from hypervisor.config.models import Document
 from hypervisor.config.registry import DeviceTypeError, device_types, find_device
 from hypervisor.device import Device
@@ -54,6 +55,7 @@ def description_schema(devices: Mapping[str, type[Device]] | None = None) -> dic
             "allOf": branches,
         },
     }
+    schema["properties"]["faults"] = _faults_schema(definitions)
     required = schema["required"]
     _relax(schema)
     return {
@@ -62,6 +64,27 @@ def description_schema(devices: Mapping[str, type[Device]] | None = None) -> dic
         # What a file with a base leaves out, its base may say.
         "if": {"not": {"required": ["base"]}},
         "then": {"required": required},
+    }
+
+
+def _faults_schema(definitions: dict[str, Any]) -> dict[str, Any]:
+    """The list of faults: each is of one kind."""
+    for kind, model in FAULTS.items():
+        definitions[f"fault.{kind}"] = model.model_json_schema(ref_template="#/$defs/fault.{model}")
+    return {
+        "type": "array",
+        "description": Document.model_fields["faults"].description,
+        "items": {
+            "type": "object",
+            "properties": {"kind": {"enum": list(FAULTS)}},
+            "allOf": [
+                {
+                    "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
+                    "then": {"$ref": f"#/$defs/fault.{kind}"},
+                }
+                for kind in FAULTS
+            ],
+        },
     }
 
 

@@ -18,6 +18,7 @@ from hypervisor.device.board import (
 )
 from hypervisor.device.device import Device
 from hypervisor.device.display import Display
+from hypervisor.device.faults import PacketHook, RequestFault, RequestHook
 from hypervisor.device.line import Line
 from hypervisor.device.options import Address, Duration, FileRef, LineEnd, Options, Size
 from hypervisor.device.registers import Field, Register, registers_of
@@ -45,8 +46,11 @@ __all__ = [
     "NetBackend",
     "Node",
     "Options",
+    "PacketHook",
     "Ref",
     "Register",
+    "RequestFault",
+    "RequestHook",
     "Size",
     "Timer",
     "Value",

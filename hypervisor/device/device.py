@@ -30,6 +30,9 @@ class Device:
     interrupt_inputs: ClassVar[int] = 0
     """Number of the last input, if other devices' `irq` may name this one."""
     first_input: ClassVar[int] = 1
+    fault_points: ClassVar[frozenset[str]] = frozenset()
+    """What can be made to go wrong in it besides registers and its interrupt: `requests` (then it
+    has a `request_fault`), `packets` (a `packet_fault`)."""
     live: bool = False
     """True where the host may bring input at any time (a network): idle time then passes at the
     wall's rate."""
