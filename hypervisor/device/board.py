@@ -20,6 +20,14 @@ class GuestMemory(Protocol):
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None: ...
     def contains(self, address: int, size: int) -> bool: ...
 
+    base: int
+    size: int
+    fd: int
+    """A file that another process can map, RAM from its start; -1 where there is none."""
+
+    def wrote(self) -> None:
+        """RAM was written by other means than `write`: the processors must see it."""
+
 
 class Timer(Protocol):
     """One pending call at a virtual time."""

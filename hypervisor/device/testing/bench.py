@@ -9,6 +9,8 @@ assert bench.console.output == b"A"
 from __future__ import annotations
 
 import heapq
+import mmap
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -79,11 +81,17 @@ class BenchClock:
 
 
 class BenchMemory:
-    """RAM from `base`, `size` bytes."""
+    """RAM from `base`, `size` bytes; `shared`: in a file that another process can map."""
 
-    def __init__(self, base: int = 0x8000_0000, size: int = 1 << 20) -> None:
+    def __init__(self, base: int = 0x8000_0000, size: int = 1 << 20, shared: bool = False) -> None:
         self.base = base
-        self.data = bytearray(size)
+        self.size = size
+        self.fd = -1
+        self.data: bytearray | mmap.mmap = bytearray(0 if shared else size)
+        if shared:
+            self.fd = os.memfd_create("bench-ram", os.MFD_CLOEXEC)
+            os.ftruncate(self.fd, size)
+            self.data = mmap.mmap(self.fd, size)
 
     def contains(self, address: int, size: int) -> bool:
         return self.base <= address and address + size <= self.base + len(self.data)
@@ -100,6 +108,9 @@ class BenchMemory:
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         offset = self._offset(address, len(data))
         self.data[offset : offset + len(data)] = data
+
+    def wrote(self) -> None:
+        """Nothing here keeps copies of RAM."""
 
 
 class BenchChannel:

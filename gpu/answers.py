@@ -1,0 +1,114 @@
+"""What a command is answered, made when its submission is complete."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpu import protocol
+from gpu.builds import Build, Built, KernelDescription
+from gpu.objects import Event, execution_of
+from gpu.opencl import Status
+from gpu.work import Producer
+
+if TYPE_CHECKING:
+    from gpu.context import Context
+
+_BUILD_SUCCESS, _BUILD_NONE, _BUILD_ERROR = 0, -1, -2
+_TYPES = {"build": 4, "binary": 4, "link": 4, "compile": 1}
+"""CL_PROGRAM_BINARY_TYPE by the recipe."""
+_LIBRARY = 2
+
+
+def answer_bytes(size: int, status: Status, answer: protocol.Answer | None) -> bytes:
+    """An answer as it is written: its header, and its fields where they fit into `size` bytes."""
+    body = answer.pack() if answer is not None and status == Status.SUCCESS else b""
+    if protocol.ANSWER_HEADER.size + len(body) > size:
+        # The guest learns how much room it would have needed.
+        return protocol.ANSWER_HEADER.pack(Status.INVALID_VALUE, len(body))
+    return protocol.ANSWER_HEADER.pack(status, len(body)) + body
+
+
+def produce(
+    context: Context, producer: Producer | None, at: int
+) -> tuple[Status, protocol.Answer | None]:
+    """What comes of a producer at virtual time `at`."""
+    if producer is None:
+        return Status.SUCCESS, None
+    kind, subject = producer
+    if kind == "record":
+        return Status.SUCCESS, subject
+    if kind == "error":
+        latched, context.latched = context.latched, None
+        return Status.SUCCESS, latched or protocol.LatchedError(index=0, opcode=0, error=0)
+    if kind == "build":
+        return subject.join().status, None
+    if kind == "build_info":
+        return Status.SUCCESS, _build_info(subject)
+    if kind == "event":
+        return Status.SUCCESS, protocol.EventStatus(execution=_execution(context, subject, at))
+    return _profile(context, subject, at)
+
+
+def program_info(built: Built | None) -> protocol.ProgramInfo:
+    if built is None or built.status != Status.SUCCESS:
+        return protocol.ProgramInfo(kernels=b"", key=b"")
+    names = ";".join(kernel.name for kernel in built.kernels)
+    return protocol.ProgramInfo(kernels=names.encode()[: 1 << 18], key=built.key.encode())
+
+
+def kernel_info(kernel: KernelDescription) -> protocol.KernelInfo:
+    arguments = kernel.arguments or ()
+    return protocol.KernelInfo(
+        compile_work_group_size=kernel.compile_group,
+        work_group_size=_unsigned(kernel.group),
+        preferred_work_group_size_multiple=_unsigned(kernel.multiple),
+        local_mem_size=_unsigned(kernel.local),
+        private_mem_size=_unsigned(kernel.private),
+        num_args=kernel.count,
+        has_arguments=int(kernel.arguments is not None),
+        address_qualifiers=tuple(argument.address & 0xFFFF_FFFF for argument in arguments),
+        access_qualifiers=tuple(argument.access & 0xFFFF_FFFF for argument in arguments),
+        type_qualifiers=tuple(argument.qualifiers & 0xFFFF_FFFF for argument in arguments),
+        type_names=_names(argument.type_name for argument in arguments),
+        names=_names(argument.name for argument in arguments),
+        attributes=_names((kernel.attributes,)),
+    )
+
+
+def _names(names: object) -> bytes:
+    return b"".join(str(name).encode() + b"\0" for name in names)[: 1 << 16]  # type: ignore[attr-defined]
+
+
+def _unsigned(value: int) -> int:
+    return value & (1 << 64) - 1
+
+
+def _build_info(build: Build | None) -> protocol.ProgramBuild:
+    if build is None:
+        return protocol.ProgramBuild(build_status=_BUILD_NONE, binary_type=0, log=b"")
+    built = build.join()
+    log = built.log.encode()[: 1 << 18]
+    if built.status != Status.SUCCESS:
+        return protocol.ProgramBuild(build_status=_BUILD_ERROR, binary_type=0, log=log)
+    kind = _TYPES[build.recipe[0]]
+    if build.recipe[0] == "link" and b"-create-library" in build.recipe[2].split():
+        kind = _LIBRARY
+    return protocol.ProgramBuild(build_status=_BUILD_SUCCESS, binary_type=kind, log=log)
+
+
+def _execution(context: Context, event: Event, at: int) -> int:
+    work = event.work
+    assert work is not None
+    if work.is_sent and work.end <= at:
+        context.collect(work.message)
+    return execution_of(work.status, work.start, work.end, work.is_sent, at)
+
+
+def _profile(context: Context, event: Event, at: int) -> tuple[Status, protocol.Answer | None]:
+    work = event.work
+    assert work is not None
+    if _execution(context, event, at) != 0:
+        return Status.PROFILING_INFO_NOT_AVAILABLE, None
+    return Status.SUCCESS, protocol.EventProfile(
+        queued=work.queued, submit=work.queued, start=work.start, end=work.end
+    )

@@ -1,0 +1,613 @@
+"""A guest context: its handles, what it enqueued, and the worker that executes it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from gpu import protocol
+from gpu.answers import answer_bytes, produce
+from gpu.blobs import Blob, check_pieces
+from gpu.commands import HANDLERS, ROLES
+from gpu.kernel_commands import changed_arguments
+from gpu.objects import (
+    Buffer,
+    ClContext,
+    Event,
+    Image,
+    Kernel,
+    Mapping,
+    Object,
+    Program,
+    Queue,
+    RefusedError,
+)
+from gpu.opencl import Status
+from gpu.process import Worker, WorkerLostError
+from gpu.protocol_fields import Kind, New, Ref
+from gpu.work import Operation, Producer, Submission, Work
+from hypervisor.device.board import MemoryAccessError
+
+if TYPE_CHECKING:
+    from gpu.core import Gpu, Resume
+
+MAX_PIECES = 1 << 14
+"""Pieces of guest memory that a worker maps; blobs beyond are copied."""
+MAX_BLOBS = 1 << 16
+
+_ALWAYS = (protocol.GetError, protocol.Release, protocol.GetEventStatus)
+"""Commands that a context without its device can be given."""
+
+
+class Context:
+    """Isolated from all others: own handles, own process, own quota."""
+
+    def __init__(self, gpu: Gpu, number: int, label: str) -> None:
+        self.gpu = gpu
+        self.number = number
+        self.label = label
+        self.table: dict[int, Object] = {}
+        self.blobs: dict[int, Blob] = {}
+        self.used = 0
+        """Bytes of device memory in use."""
+        self.is_closed = False
+        self.lost = ""
+        """Why the worker is gone, until a new CreateContext."""
+        self.commands = 0
+        self.latched: protocol.LatchedError | None = None
+        self.submission: Submission | None = None
+        """The one whose packets are being read."""
+        self._numbers = 1
+        self._rings: dict[int, deque[Submission]] = {}
+        self._worker: Worker | None = None
+        self._outbox: list[tuple[Operation, Work | Object | None]] = []
+        self._message = 0
+        """The last message that was sent."""
+        self._sent: dict[int, list[Work | Object | None]] = {}
+        self._replies: dict[int, list[tuple[int, int]]] = {}
+        self._arrived = 0
+        self._applied = 0
+        self._device_copied = 0
+
+    # -- what front ends call -----------------------------------------------------------------
+
+    def grant(self, blob: int, pieces: Sequence[tuple[int, int]]) -> Status:
+        """Make guest-physical (address, bytes) pieces, whole pages, the blob. The id of a blob
+        that is there is refused, as is what is not RAM."""
+        memory = self.gpu.board.memory
+        try:
+            check_pieces(pieces, memory)
+        except MemoryAccessError:
+            return Status.INVALID_VALUE
+        if blob == 0 or blob in self.blobs or not pieces or len(self.blobs) >= MAX_BLOBS:
+            return Status.INVALID_VALUE
+        mapped = sum(len(b.pieces) for b in self.blobs.values() if not b.has_shadow)
+        shadow = (
+            self.gpu.options.isolation == "strict"
+            or memory.fd < 0
+            or mapped + len(pieces) > MAX_PIECES
+        )
+        size = sum(size for _, size in pieces)
+        if shadow and not self._charge(size):
+            return Status.MEM_OBJECT_ALLOCATION_FAILURE
+        granted = Blob(self.new_number(), pieces, memory, shadow)
+        self.blobs[blob] = granted
+        if self._worker is not None:
+            self._send_blob(granted)
+        return Status.SUCCESS
+
+    def revoke(self, blob: int) -> Status:
+        """End a blob: when this returns, the device does not touch its memory any more."""
+        granted = self.blobs.pop(blob, None)
+        if granted is None:
+            return Status.INVALID_VALUE
+        granted.is_revoked = True
+        for thing in self.table.values():
+            if isinstance(thing, Buffer | Image) and thing.blob is granted:
+                thing.failure = Status.INVALID_MEM_OBJECT
+        if self._worker is not None:
+            self.operate("revoke", granted.number)
+            self._flush()
+            self._await(self._message)
+        self._let_go(granted)
+        return Status.SUCCESS
+
+    def submit(self, ring: int, stream: bytes, signal: Callable[[], None], tag: int = 0) -> None:
+        """Execute packets. `signal` is called on the machine's thread when all of the stream and
+        what it waits for is complete, in order per ring (0 to 63); an empty stream is a fence
+        only. Snapshots carry `tag`, by which a front end finds its `signal` again."""
+        if self.is_closed or not 0 <= ring < protocol.RINGS:
+            raise ValueError(f"{self.label}: ring {ring} can not be submitted to")
+        submission = Submission(ring, tag, self.now(), signal)
+        self.submission = submission
+        for packet in protocol.decode(stream):
+            self._take(packet, submission)
+        self.submission = None
+        self._flush()
+        submission.message = max(submission.message, self._message)
+        waiting = self._rings.setdefault(ring, deque())
+        waiting.append(submission)
+        if len(waiting) == 1:
+            self._expect(ring)
+        if self.gpu.options.timing == "strict" and not submission.unsent:
+            self._await(submission.message)
+
+    def close(self) -> None:
+        """Give up everything. No signal is called any more."""
+        self.is_closed = True
+        self._end_worker()
+        for thing in self.table.values():
+            if isinstance(thing, Program) and thing.build is not None:
+                thing.build.close()
+        for blob in list(self.blobs.values()):
+            self._let_go(blob)
+        self.gpu.used -= self.used
+        self.used = 0
+        self.table.clear()
+        self.blobs.clear()
+        self._rings.clear()
+        self.gpu.forget(self)
+
+    # -- packets ------------------------------------------------------------------------------
+
+    def _take(self, packet: protocol.Packet, submission: Submission) -> None:
+        index = self.commands
+        self.commands += 1
+        self.gpu.commands += 1
+        place, status, producer = packet.answer, packet.status, None
+        command = packet.command
+        if place is not None:
+            blob = self.blobs.get(place.blob)
+            fits = blob is not None and blob.holds(place.offset, place.size)
+            if not fits or place.size < protocol.ANSWER_HEADER.size:
+                self._latch(index, packet.opcode, Status.INVALID_VALUE)
+                return
+        if command is not None:
+            try:
+                producer = self._handle(command)
+            except RefusedError as refusal:
+                status = refusal.status
+        if status != Status.SUCCESS and place is None:
+            self._latch(index, packet.opcode, status)
+            event = getattr(command, "event", 0) if command is not None else 0
+            if isinstance(command, protocol.Enqueue) and event and event not in self.table:
+                self._failed_event(event, status)
+        if place is not None or (producer is not None and producer[0] == "build"):
+            submission.answers.append((place, status, producer))
+
+    def _handle(self, command: protocol.Command) -> Producer | None:
+        kind = type(command)
+        if kind.front_end:
+            raise RefusedError(Status.INVALID_OPERATION)
+        if kind not in _ALWAYS:
+            if self.gpu.limits.reason:
+                raise RefusedError(Status.DEVICE_NOT_AVAILABLE)
+            if self.lost and kind is not protocol.CreateContext:
+                raise RefusedError(Status.OUT_OF_RESOURCES)
+        found: dict[str, Any] = {}
+        for name, role, is_list in ROLES[kind]:
+            value = getattr(command, name)
+            if isinstance(role, New):
+                self._check_new(value, role)
+            elif isinstance(role, Ref):
+                if is_list:
+                    found[name] = [self.find(each, role) for each in value]
+                else:
+                    found[name] = self.find(value, role)
+            elif value == 0 and role.optional:
+                found[name] = None
+            else:
+                found[name] = self._find_blob(value)
+        return HANDLERS[kind](self, command, found)
+
+    def _check_new(self, value: int, role: New) -> None:
+        if value == 0:
+            if not role.optional:
+                raise RefusedError(Status.INVALID_VALUE)
+        elif value in self.table:
+            raise RefusedError(Status.INVALID_VALUE)
+        elif len(self.table) >= protocol.MAX_OBJECTS:
+            raise RefusedError(Status.OUT_OF_HOST_MEMORY)
+
+    def find(self, value: int, role: Ref) -> Object | None:
+        """The object of an id. RefusedError where it is not of that kind, or of no use."""
+        if value == 0 and role.optional:
+            return None
+        thing = self.table.get(value)
+        if thing is None or thing.kind not in role.kinds:
+            raise RefusedError(role.status)
+        if thing.failure and len(role.kinds) < len(Kind):
+            raise RefusedError(thing.failure)
+        return thing
+
+    def _find_blob(self, value: int) -> Blob:
+        blob = self.blobs.get(value)
+        if blob is None:
+            raise RefusedError(Status.INVALID_VALUE)
+        return blob
+
+    def _latch(self, index: int, opcode: int, status: Status) -> None:
+        if self.latched is None:
+            self.latched = protocol.LatchedError(index=index, opcode=opcode, error=status)
+
+    def _failed_event(self, event: int, status: Status) -> None:
+        work = Work(None)
+        work.is_sent, work.status = True, status
+        work.queued = work.start = work.end = self.now()
+        self.table[event] = Event(self.new_number(), work=work)
+
+    # -- what commands use --------------------------------------------------------------------
+
+    def now(self) -> int:
+        return self.gpu.board.clock.now()
+
+    def new_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def add(self, identifier: int, thing: Object, *operation: Any, charge: int = 0) -> None:
+        """Give an object its id, and have the worker make it. Without quota RefusedError."""
+        if charge and not self._charge(charge):
+            raise RefusedError(Status.MEM_OBJECT_ALLOCATION_FAILURE)
+        self.table[identifier] = thing
+        for parent in thing.parents():
+            parent.uses += 1
+        if operation:
+            self.operate(*operation, concerns=thing)
+
+    def release(self, identifier: int) -> None:
+        thing = self.table.pop(identifier)
+        thing.is_released = True
+        self._dispose(thing)
+
+    def retain(self, things: Sequence[Object]) -> None:
+        for thing in things:
+            thing.uses += 1
+
+    def give_back(self, things: Sequence[Object]) -> None:
+        for thing in things:
+            thing.uses -= 1
+            self._dispose(thing)
+
+    def operate(self, *operation: Any, concerns: Work | Object | None = None) -> None:
+        """Have the worker do something, after all that was sent before."""
+        self._outbox.append((operation, concerns))
+
+    def revive(self) -> None:
+        """A new worker for a context that lost its own, or had none."""
+        self.lost = ""
+        if self._worker is None:
+            self._start_worker()
+
+    def _charge(self, size: int) -> bool:
+        limit = self.gpu.limits.memory
+        if self.used + size > limit or self.gpu.used + size > limit:
+            return False
+        self.used += size
+        self.gpu.used += size
+        return True
+
+    def _dispose(self, thing: Object) -> None:
+        if thing.uses or not thing.is_released:
+            return
+        if isinstance(thing, Buffer | Image):
+            self.used -= thing.charge
+            self.gpu.used -= thing.charge
+            thing.charge = 0
+        if isinstance(thing, Program) and thing.build is not None:
+            thing.build.close()
+        if isinstance(thing, Kernel) and thing.program is not None:
+            thing.program.kernels -= 1
+        if not isinstance(thing, ClContext | Queue | Event | Mapping):
+            self.operate("drop", thing.number)
+        self.give_back(thing.parents())
+
+    def _let_go(self, blob: Blob) -> None:
+        if blob.has_shadow:
+            self.used -= blob.size
+            self.gpu.used -= blob.size
+        blob.close()
+
+    # -- order --------------------------------------------------------------------------------
+
+    def enqueue(self, work: Work, waits: Sequence[Work], event: int = 0) -> None:
+        """Put a command into its queue. It is sent when `waits` and what its queue's order puts
+        before it have been."""
+        queue, submission = work.queue, self.submission
+        assert queue is not None
+        assert submission is not None
+        work.queued = self.now()
+        work.submission = submission
+        work.waits = waits
+        if event:
+            self.table[event] = Event(
+                self.new_number(), queue.scope, work=work, is_profiling=queue.is_profiling
+            )
+        before = queue.tail if queue.is_in_order else queue.barrier
+        for other in waits if before is None else chain(waits, (before,)):
+            if other.is_sent:
+                work.start = max(work.start, other.end)
+            else:
+                work.needs += 1
+                other.dependents.append(work)
+        if any(other.status is not None and other.status < 0 for other in waits):
+            work.status = Status.EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST
+        queue.tail = work
+        submission.unsent += 1
+        if work.needs:
+            assert queue.unsent is not None
+            queue.unsent[work] = None
+            self.retain(work.objects)
+        else:
+            self.send(work)
+
+    def send(self, work: Work) -> None:
+        """Send what waits for nothing more, and then what waited only for that."""
+        ready = deque((work,))
+        while ready:
+            work = ready.popleft()
+            self._send_one(work)
+            for other in work.dependents:
+                other.needs -= 1
+                other.start = max(other.start, work.end)
+                if work.status is not None and work.status < 0 and self._waits_for(other, work):
+                    other.status = Status.EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST
+                if not other.needs:
+                    assert other.queue is not None
+                    assert other.queue.unsent is not None
+                    del other.queue.unsent[other]
+                    ready.append(other)
+                    self.give_back(other.objects)
+            work.dependents = []
+
+    @staticmethod
+    def _waits_for(work: Work, other: Work) -> bool:
+        """Whether it names the other's event, rather than merely following it in its queue."""
+        return other.queue is not work.queue or other in work.waits
+
+    def _send_one(self, work: Work) -> None:
+        queue, submission = work.queue, work.submission
+        now = self.now()
+        work.is_sent = True
+        start = max(work.start, now)
+        if work.operation is not None and work.status is None:
+            if any(thing.failure for thing in work.objects):
+                work.status = Status.INVALID_MEM_OBJECT
+            elif self.lost:
+                work.status = Status.OUT_OF_RESOURCES
+            else:
+                if work.cost:
+                    start, work.end = self.gpu.engine.reserve(start, work.cost, work.priority)
+                for blob, offset, size in work.inputs:
+                    self.gpu.copied += blob.copy_in(offset, size)
+                for blob, offset, size in work.outputs:
+                    blob.owe(offset, size)
+                    if submission is not None:
+                        submission.outputs.append((blob, offset, size))
+                self._outbox.append((self._operation(work), work))
+        work.start = start
+        work.end = max(work.end, start)
+        if queue is not None:
+            queue.end = max(queue.end, work.end)
+        if submission is not None:
+            submission.ready = max(submission.ready, work.end)
+            submission.message = self._message + 1
+            submission.unsent -= 1
+            if not submission.unsent and submission is not self.submission:
+                self._resolved(submission)
+
+    @staticmethod
+    def _operation(work: Work) -> Operation:
+        operation = work.operation
+        assert operation is not None
+        if work.arguments is None:
+            return operation
+        kernel = work.objects[0]
+        assert isinstance(kernel, Kernel)
+        name, number, _, *sizes = operation
+        return (name, number, changed_arguments(kernel, work.arguments), *sizes)
+
+    def _resolved(self, submission: Submission) -> None:
+        waiting = self._rings.get(submission.ring)
+        if waiting and waiting[0] is submission and submission.at is None:
+            self._expect(submission.ring)
+
+    def _expect(self, ring: int) -> None:
+        """Tell when the first submission of a ring will be complete, if that is known."""
+        submission = self._rings[ring][0]
+        if submission.unsent or submission.at is not None:
+            return
+        submission.at = self.gpu.round_up(max(submission.ready, self.now()))
+        self.gpu.expect(submission.at, self, ring)
+
+    def complete(self, ring: int, at: int) -> None:
+        """The time of a ring's first submission has come."""
+        waiting = self._rings.get(ring)
+        if not waiting or waiting[0].at != at:
+            return
+        submission = waiting[0]
+        self.collect(submission.message)
+        waiting.popleft()
+        for blob, offset, size in submission.outputs:
+            self.gpu.copied += blob.copy_out(offset, size)
+        for place, status, producer in submission.answers:
+            self._answer(place, status, producer, at)
+        if waiting:
+            self._expect(ring)
+        submission.signal()
+
+    def _answer(
+        self, place: protocol.AnswerPlace | None, status: Status, producer: Producer | None, at: int
+    ) -> None:
+        answer = None
+        if status == Status.SUCCESS:
+            status, answer = produce(self, producer, at)
+        if place is None:
+            if status != Status.SUCCESS:
+                self._latch(self.commands, 0, status)
+            return
+        blob = self.blobs.get(place.blob)
+        if blob is not None:
+            blob.write(place.offset, answer_bytes(place.size, status, answer))
+
+    # -- the worker ---------------------------------------------------------------------------
+
+    def _start_worker(self) -> None:
+        try:
+            self._worker = self.gpu.workers.take("execute")
+            for blob in self.blobs.values():
+                self._send_blob(blob)
+        except WorkerLostError as error:
+            self._lose(str(error))
+
+    def _send_blob(self, blob: Blob) -> None:
+        memory = self.gpu.board.memory
+        if blob.has_shadow:
+            pieces, fd = [(0, blob.size)], blob.shadow_fd
+        else:
+            pieces = [(address - memory.base, size) for address, size in blob.pieces]
+            fd = memory.fd
+        self._flush()
+        self.operate("grant", blob.number, pieces)
+        self._flush(fd)
+
+    def _flush(self, fd: int | None = None) -> None:
+        """Send what is to be done."""
+        if not self._outbox:
+            return
+        outbox, self._outbox = self._outbox, []
+        if self._worker is None:
+            for _, concerns in outbox:
+                self._fail(concerns, Status.OUT_OF_RESOURCES)
+            return
+        self._message += 1
+        self._sent[self._message] = [concerns for _, concerns in outbox]
+        self._worker.count(len(outbox))
+        try:
+            self._worker.send((self._message, [operation for operation, _ in outbox]), fd)
+        except WorkerLostError as error:
+            self._lose(str(error))
+
+    def _await(self, message: int) -> None:
+        """Wait until the host has done all up to `message`. What came of it is kept."""
+        while self._arrived < message and self._worker is not None:
+            try:
+                self._arrive(self._worker.receive())
+            except WorkerLostError as error:
+                self._lose(str(error))
+
+    def _arrive(self, reply: dict[str, Any]) -> None:
+        assert self._worker is not None
+        if reply.get("ready") is True:
+            return
+        number, failed, copied = reply.get("done"), reply.get("failed"), reply.get("copied")
+        if not (
+            isinstance(number, int)
+            and isinstance(failed, list)
+            and isinstance(copied, int)
+            and number == self._arrived + 1
+            and number <= self._message
+            and all(_is_failure(each, len(self._sent[number])) for each in failed)
+        ):
+            raise self._worker.lose("the GPU's worker sent nonsense")
+        self._replies[number] = [(index, code) for index, code in failed]
+        self._arrived = number
+        self.gpu.copied += copied - self._device_copied
+        self._device_copied = copied
+
+    def collect(self, message: int) -> None:
+        """Wait for all up to `message`, and let the guest see what came of it."""
+        self._await(message)
+        if self._applied >= message or not self._sent:
+            return
+        self.gpu.board.memory.wrote()
+        while self._applied < message and self._applied + 1 in self._replies:
+            self._applied += 1
+            concerned = self._sent.pop(self._applied)
+            for index, code in self._replies.pop(self._applied):
+                self._fail(concerned[index], _status(code))
+
+    def _fail(self, concerns: Work | Object | None, status: Status) -> None:
+        if isinstance(concerns, Work):
+            if concerns.status is None:
+                concerns.status = status
+                self._latch(self.commands, 0, status)
+            if concerns.arguments is not None:  # nobody knows which of them it took
+                kernel = concerns.objects[0]
+                assert isinstance(kernel, Kernel)
+                kernel.sent = [None] * len(concerns.arguments)
+        elif concerns is not None:
+            if status in _NO_MEMORY and isinstance(concerns, Buffer | Image):
+                status = Status.MEM_OBJECT_ALLOCATION_FAILURE
+            concerns.failure = status
+            self._latch(self.commands, 0, status)
+
+    def _lose(self, reason: str) -> None:
+        """The worker is no more: what was under way has failed, and what there was is lost."""
+        if self.lost or self.is_closed:
+            return
+        self.gpu.board.log(f"{self.gpu.name}: context {self.label} is lost: {reason}")
+        self.lost = reason
+        self._end_worker()
+        for thing in self.table.values():
+            if not isinstance(thing, Event):
+                thing.failure = Status.OUT_OF_RESOURCES
+        pending = [work for works in self._sent.values() for work in works]
+        pending += [concerns for _, concerns in self._outbox]
+        self._sent.clear()
+        self._replies.clear()
+        self._outbox.clear()
+        self._arrived = self._applied = self._message
+        for concerns in pending:
+            self._fail(concerns, Status.OUT_OF_RESOURCES)
+        for thing in list(self.table.values()):
+            if isinstance(thing, Queue) and thing.unsent:
+                for work in list(thing.unsent):
+                    work.status = Status.OUT_OF_RESOURCES
+                    if work in thing.unsent:
+                        self._send_lost(work)
+
+    def _send_lost(self, work: Work) -> None:
+        """Complete what waits, whatever it waits for."""
+        assert work.queue is not None
+        assert work.queue.unsent is not None
+        del work.queue.unsent[work]
+        self.give_back(work.objects)
+        work.needs = -1
+        self.send(work)
+
+    def _end_worker(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    # -- snapshots ----------------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def load(self, state: dict[str, Any], resume: Resume) -> None:
+        raise NotImplementedError
+
+
+_NO_MEMORY = (
+    Status.OUT_OF_RESOURCES,
+    Status.OUT_OF_HOST_MEMORY,
+    Status.MEM_OBJECT_ALLOCATION_FAILURE,
+)
+
+
+def _is_failure(pair: Any, count: int) -> bool:
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(isinstance(each, int) for each in pair)
+        and 0 <= pair[0] < count
+    )
+
+
+def _status(code: int) -> Status:
+    known = code < 0 and code in Status._value2member_map_
+    return Status(code) if known else Status.OUT_OF_RESOURCES

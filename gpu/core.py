@@ -1,0 +1,126 @@
+"""The virtual GPU behind every front end: contexts, their order in virtual time, and its state."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Any
+
+from gpu.builds import Builds
+from gpu.context import Context
+from gpu.information import DeviceLimits, capset
+from gpu.options import GpuOptions
+from gpu.process import Workers
+from gpu.work import Engine
+from hypervisor.device.board import Board
+
+Resume = Callable[[Context, int, int], Callable[[], None]]
+"""The `signal` of a submission that a snapshot carried, by its context, ring and tag."""
+
+
+class Gpu:
+    """One device. A front end owns it, and calls everything on the machine's thread."""
+
+    def __init__(self, name: str, options: GpuOptions, board: Board, sharing: str = "auto") -> None:
+        self.name = name
+        self.options = options
+        self.board = board
+        self.workers = Workers(options.opencl, sharing)
+        self.builds = Builds(self.workers, options.opencl.timeout / 1e9)
+        self.engine = Engine()
+        self.contexts: dict[int, Context] = {}
+        self.used = 0
+        """Bytes of device memory in use."""
+        self.copied = 0
+        """Bytes copied only to bring guest memory to the device or back."""
+        self.commands = 0
+        self._next = 1
+        self._due: list[tuple[int, int, Context, int]] = []
+        self._order = 0
+        self._timer = board.clock.timer(f"{name}.fences", self._complete)
+        self._limits: DeviceLimits | None = None
+        self._capset = b""
+
+    @property
+    def limits(self) -> DeviceLimits:
+        """What the device can do. Waits for a worker to find out, the first time."""
+        if self._limits is None:
+            self._limits = DeviceLimits(self.workers.describe(), self.options.opencl.memory)
+            if self._limits.reason:
+                self.board.log(f"{self.name}: {self._limits.reason}: no guest can compute")
+        return self._limits
+
+    def capset(self) -> bytes:
+        """The packed protocol.Capset."""
+        if not self._capset:
+            self._capset = capset(self.limits)
+        return self._capset
+
+    def create_context(self, label: str) -> Context:
+        """A context of its own process, memory and handles."""
+        context = Context(self, self._next, label)
+        self.contexts[self._next] = context
+        self._next += 1
+        return context
+
+    def forget(self, context: Context) -> None:
+        self.contexts.pop(context.number, None)
+
+    def reset(self) -> None:
+        """Power-on: no context is left."""
+        for context in list(self.contexts.values()):
+            context.close()
+        self._due.clear()
+        self._timer.cancel()
+        self.engine = Engine()
+        self._next = 1
+
+    def close(self) -> None:
+        self.reset()
+        self.workers.close()
+
+    # -- completions --------------------------------------------------------------------------
+
+    def expect(self, at: int, context: Context, ring: int) -> None:
+        """The first submission of a ring is complete at virtual time `at`."""
+        self._order += 1
+        heapq.heappush(self._due, (at, self._order, context, ring))
+        self._arm()
+
+    def round_up(self, at: int) -> int:
+        """When a completion at virtual time `at` is signalled."""
+        window = self.options.coalesce
+        return at if not window else -(-at // window) * window
+
+    def _arm(self) -> None:
+        if self._due and (self._timer.deadline is None or self._timer.deadline > self._due[0][0]):
+            self._timer.arm(self._due[0][0])
+
+    def _complete(self) -> None:
+        try:
+            while self._due and self._due[0][0] <= self.board.clock.now():
+                at, _, context, ring = heapq.heappop(self._due)
+                if not context.is_closed:
+                    context.complete(ring, at)
+        finally:
+            self._arm()
+
+    # -- snapshots ----------------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        """Plain data. What is in flight is finished at the host, and in the snapshot with its
+        outcome; the guest is told when it would have been."""
+        return {
+            "engine": list(self.engine.busy),
+            "next": self._next,
+            "contexts": [context.save() for context in self.contexts.values()],
+        }
+
+    def load(self, state: dict[str, Any], resume: Resume) -> None:
+        self.reset()
+        self.engine.busy = [int(at) for at in state["engine"]]
+        for saved in state["contexts"]:
+            context = Context(self, saved["number"], saved["label"])
+            self.contexts[context.number] = context
+            context.load(saved, resume)
+        self._next = int(state["next"])

@@ -1,0 +1,294 @@
+"""The hypervisor's side of a worker process: start it, talk to it, and end it when it hangs.
+
+A worker runs what a guest wrote, so nothing it says is believed: its messages are JSON of bounded
+length, and every field is checked where it is used. It may stop answering at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import marshal
+import mmap
+import os
+import select
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from gpu.options import OpenClOptions
+
+START_SECONDS = 60.0
+"""Host time that a worker may take until it has looked at the device."""
+MAX_MESSAGE = 64 << 20
+_LENGTH = struct.Struct("<I")
+_SLICE = 0.05
+"""Seconds between looks at the progress of a worker that is waited for."""
+_PASSED_ON = ("OCL_ICD_VENDORS", "OCL_ICD_FILENAMES", "LD_LIBRARY_PATH", "LANG", "POCL_DEVICES")
+
+
+class WorkerLostError(Exception):
+    """The worker died or had to be ended: one sentence why."""
+
+
+class Worker:
+    """One process. It has no part until `begin`."""
+
+    def __init__(self, options: OpenClOptions, sharing: str = "auto") -> None:
+        self._timeout = options.timeout / 1e9
+        self.folder = tempfile.mkdtemp(prefix="hypervisor-gpu-")
+        here, there = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "gpu.worker", str(there.fileno())],
+                pass_fds=(there.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=self.folder,
+                env=self._environment(),
+                start_new_session=True,
+            )
+        finally:
+            there.close()
+        self._socket = here
+        here.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(here, select.POLLIN)
+        self._received = bytearray()
+        self._description: dict[str, Any] | None = None
+        self._progress: memoryview | None = None
+        self._sent = 0
+        self._seen = (0, 0.0)
+        self.is_lost = ""
+        """Why it is no more."""
+        self.send({"platform": options.platform, "device": options.device, "sharing": sharing})
+
+    def _environment(self) -> dict[str, str]:
+        passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        return {
+            **passed,
+            "PATH": os.environ.get("PATH", os.defpath),
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "HOME": self.folder,
+            "TMPDIR": self.folder,
+            "POCL_CACHE_DIR": self.folder,
+            # Kernels come compiled for any local size, so executing them needs no linker.
+            "POCL_WORK_GROUP_SPECIALIZATION": "0",
+            "PYOPENCL_NO_CACHE": "1",
+        }
+
+    # -- talking ------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """What the worker found of OpenCL, or {"error": sentence}."""
+        if self._description is None:
+            found = self.receive(START_SECONDS)
+            self._description = found if isinstance(found, dict) else {}
+        return self._description
+
+    def begin(self, *part: Any) -> None:
+        """Give it its part: ("execute",), or ("compile", recipe)."""
+        if part[0] == "execute":
+            fd = os.memfd_create("gpu-progress", os.MFD_CLOEXEC)
+            os.ftruncate(fd, mmap.PAGESIZE)
+            self._progress = memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("Q")
+            self.send(part, fd)
+            os.close(fd)
+        else:
+            self.send(part)
+
+    def count(self, commands: int) -> None:
+        """So many more commands were sent."""
+        if self._progress is not None and self._progress[0] >= self._sent:
+            self._seen = (self._progress[0], time.monotonic())
+        self._sent += commands
+
+    def send(self, message: Any, fd: int | None = None) -> None:
+        """Raises WorkerLostError when it is gone."""
+        body = marshal.dumps(message)
+        data = memoryview(_LENGTH.pack(len(body)) + body)
+        if fd is not None:
+            self._write(data[:1], fd)
+            data = data[1:]
+        while data:
+            data = data[self._write(data) :]
+
+    def _write(self, data: memoryview, fd: int | None = None) -> int:
+        if self.is_lost:
+            raise WorkerLostError(self.is_lost)
+        deadline = time.monotonic() + max(START_SECONDS, self._timeout)
+        while True:
+            try:
+                if fd is not None:
+                    return socket.send_fds(self._socket, [data], [fd])
+                return self._socket.send(data)
+            except BlockingIOError:
+                self._wait_writable(deadline)
+            except OSError:
+                raise self.lose(self._cause()) from None
+
+    def _wait_writable(self, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        while not poll.poll(_SLICE * 1000):
+            self._look(deadline)
+
+    def receive(self, seconds: float | None = None) -> Any:
+        """The next message. Without `seconds`, the command it is at may take its timeout."""
+        while True:
+            message = self.poll()
+            if message is not None:
+                return message
+            if not self._poll.poll(_SLICE * 1000):
+                self._look(None if seconds is None else self._deadline(seconds))
+
+    def _deadline(self, seconds: float) -> float:
+        count, since = self._seen
+        if not since:
+            since = time.monotonic()
+            self._seen = (count, since)
+        return since + seconds
+
+    def poll(self) -> Any:
+        """The next message that is there, None where there is none."""
+        while True:
+            received = self._received
+            if len(received) >= _LENGTH.size:
+                size = _LENGTH.unpack_from(received)[0]
+                if size > MAX_MESSAGE:
+                    raise self.lose("the GPU's worker sent nonsense")
+                end = _LENGTH.size + size
+                if len(received) >= end:
+                    body = bytes(received[_LENGTH.size : end])
+                    del received[:end]
+                    return self._parse(body)
+            if self.is_lost:
+                raise WorkerLostError(self.is_lost)
+            try:
+                data = self._socket.recv(1 << 20)
+            except BlockingIOError:
+                return None
+            except OSError:
+                data = b""
+            if not data:
+                raise self.lose(self._cause())
+            received += data
+
+    def _parse(self, body: bytes) -> Any:
+        try:
+            message = json.loads(body)
+        except (ValueError, RecursionError):
+            message = None
+        if not isinstance(message, dict):
+            raise self.lose("the GPU's worker sent nonsense")
+        return message
+
+    # -- its end ------------------------------------------------------------------------------
+
+    def _look(self, deadline: float | None) -> None:
+        """While it is waited for: end it when one command took too long."""
+        now = time.monotonic()
+        if deadline is None:
+            progress = self._progress[0] if self._progress is not None else 0
+            count, since = self._seen
+            if not since or (progress != count and progress <= self._sent):
+                self._seen = (progress, now)
+                return
+            deadline = since + self._timeout
+        if now > deadline:
+            raise self.lose(f"a command took more than {self._timeout:g} s")
+
+    def _cause(self) -> str:
+        try:
+            code = self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return "the GPU's worker closed its socket"
+        if code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            return f"the GPU's worker was ended by {name}"
+        return f"the GPU's worker ended with code {code}"
+
+    def lose(self, reason: str) -> WorkerLostError:
+        """Kill it; the error to raise."""
+        self.is_lost = self.is_lost or reason
+        self.close()
+        return WorkerLostError(self.is_lost)
+
+    def close(self) -> None:
+        self.is_lost = self.is_lost or "the GPU's worker was closed"
+        if self._process.poll() is None:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except OSError:
+                self._process.kill()
+        self._process.wait()
+        self._socket.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+
+class Workers:
+    """Starts workers, and keeps one warm so that the next need not wait."""
+
+    def __init__(self, options: OpenClOptions, sharing: str = "auto") -> None:
+        self._options = options
+        self._sharing = sharing
+        self._spare: Worker | None = None
+        self._description: dict[str, Any] | None = None
+
+    def warm(self) -> None:
+        """Have a spare."""
+        if self._spare is None:
+            self._spare = Worker(self._options, self._sharing)
+
+    def describe(self) -> dict[str, Any]:
+        """The device as a worker found it, or {"error": sentence}."""
+        if self._description is None:
+            self.warm()
+            assert self._spare is not None
+            try:
+                self._description = self._spare.describe()
+            except WorkerLostError as error:
+                self._description = {"error": str(error)}
+            if "error" in self._description:
+                self.close()
+        return self._description
+
+    def take(self, *part: Any) -> Worker:
+        """A worker with a part to play. Raises WorkerLostError."""
+        self.warm()
+        worker, self._spare = self._spare, None
+        assert worker is not None
+        try:
+            found = worker.describe()
+            if "error" in found:
+                raise worker.lose(str(found["error"]))
+            worker.begin(*part)
+        except WorkerLostError:
+            worker.close()
+            raise
+        self.warm()
+        return worker
+
+    def close(self) -> None:
+        spare: Sequence[Worker] = (self._spare,) if self._spare is not None else ()
+        for worker in spare:
+            worker.close()
+        self._spare = None

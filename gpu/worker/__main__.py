@@ -1,0 +1,72 @@
+"""python -m gpu.worker FD: waits for its part, and plays it until the socket is closed."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import sys
+import warnings
+from typing import Any
+
+from gpu.worker.channel import Channel
+
+
+def main() -> None:
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    warnings.simplefilter("ignore")
+    setup = channel.receive()
+    try:
+        device, description = _open(setup)
+    except LookupError as error:
+        channel.send({"error": str(error)})
+        return
+    channel.send(description)
+    try:
+        part, *arguments = channel.receive()
+        if part == "compile":
+            _compile(channel, device, *arguments)
+        else:
+            _execute(channel, device, description["sharing"], *arguments)
+    except EOFError:
+        pass
+
+
+def _open(setup: dict[str, str]) -> tuple[Any, dict[str, Any]]:
+    try:
+        from gpu.worker.device import choose, describe
+    except ImportError as error:
+        raise LookupError(f"pyopencl cannot be loaded: {error}") from None
+    device = choose(setup["platform"], setup["device"])
+    description = describe(device)
+    if setup["sharing"] != "auto":
+        description["sharing"] = setup["sharing"]
+    return device, description
+
+
+def _compile(channel: Channel, device: Any, recipe: Any) -> None:
+    from gpu.worker.build import build
+
+    channel.send(build(device, recipe))
+
+
+def _execute(channel: Channel, device: Any, sharing: str) -> None:
+    from gpu.worker.execute import Executor
+
+    progress = channel.take_fd()
+    cells = memoryview(mmap.mmap(progress, mmap.PAGESIZE)).cast("Q")
+    os.close(progress)
+    executor = Executor(device, sharing, cells, channel.take_fd)
+    channel.send({"ready": True})
+    while True:
+        number, operations = channel.receive()
+        failed = executor.run(operations)
+        channel.send({"done": number, "failed": failed, "copied": executor.memories.copied})
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    finally:
+        # OpenCL's own end may wait for a kernel that never does.
+        os._exit(0)

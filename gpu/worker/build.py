@@ -1,0 +1,118 @@
+"""Compiles one program and is gone: the compiler's process never runs a kernel.
+
+What comes of it is a binary that the executing worker loads without a compiler, and all there is
+to know of its kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyopencl
+
+cl: Any = pyopencl
+_low: Any = cl._cl
+ARGUMENT_INFO = b"-cl-kernel-arg-info"
+KERNEL_DISTRIBUTION = (0, 1)
+BINARY_TYPES = {0: 0, 1: 1, 2: 2, 4: 4}
+
+
+def build(device: Any, recipe: Any) -> dict[str, Any]:
+    """Follow a recipe: ["build", source, options], or ["link", [recipe...], options] of
+    ["compile", source, [[name, recipe]...], options]. The result as plain data."""
+    context = cl.Context([device])
+    how = recipe[0]
+    failure = {"build": -11, "compile": -15, "link": -17}[how]
+    program = None
+    try:
+        if how == "build":
+            program = _low._Program(context, recipe[1])
+            program._build(_options(recipe[2]), [device])
+        elif how == "compile":
+            program = _compile(context, device, recipe)
+        else:
+            parts = [_compile_part(context, device, part) for part in recipe[1]]
+            program = _low._Program.link(context, parts, recipe[2], [device])
+    except cl.Error as error:
+        log = _log(program, device) or _log_of(error)
+        code = error.code if error.code not in (-11, -15, -17) else failure
+        return {"status": code, "log": log}
+    result = {"status": 0, "log": _log(program, device), "kernels": [], "binary": ""}
+    if how == "compile" or b"-create-library" in recipe[2].split():
+        return result
+    result["binary"] = program.get_info(cl.program_info.BINARIES)[0].hex()
+    result["kernels"] = [_describe(kernel, device) for kernel in program.all_kernels()]
+    return result
+
+
+def _options(options: bytes) -> bytes:
+    return options if ARGUMENT_INFO in options else b" ".join((options, ARGUMENT_INFO)).strip()
+
+
+def _compile(context: Any, device: Any, recipe: Any) -> Any:
+    _, source, headers, options = recipe
+    program = _low._Program(context, source)
+    named = [(name, _low._Program(context, part[1])) for name, part in headers]
+    program.compile(_options(options), [device], named)
+    return program
+
+
+def _compile_part(context: Any, device: Any, recipe: Any) -> Any:
+    if recipe[0] == "compile":
+        return _compile(context, device, recipe)
+    parts = [_compile_part(context, device, part) for part in recipe[1]]
+    return _low._Program.link(context, parts, recipe[2], [device])
+
+
+def _log(program: Any, device: Any) -> str:
+    if program is None:
+        return ""
+    try:
+        return str(program.get_build_info(device, cl.program_build_info.LOG))
+    except cl.Error:
+        return ""
+
+
+def _log_of(error: Any) -> str:
+    return str(getattr(error, "what", error))
+
+
+def _describe(kernel: Any, device: Any) -> dict[str, Any]:
+    group, argument = cl.kernel_work_group_info, cl.kernel_arg_info
+    count = kernel.get_info(cl.kernel_info.NUM_ARGS)
+
+    def of_group(what: int, default: Any = 0) -> Any:
+        try:
+            return kernel.get_work_group_info(what, device)
+        except cl.Error:
+            return default
+
+    arguments = []
+    for index in range(count):
+        try:
+            arguments.append(
+                [
+                    kernel.get_arg_info(index, argument.ADDRESS_QUALIFIER),
+                    kernel.get_arg_info(index, argument.ACCESS_QUALIFIER),
+                    kernel.get_arg_info(index, argument.TYPE_QUALIFIER),
+                    kernel.get_arg_info(index, argument.TYPE_NAME),
+                    kernel.get_arg_info(index, argument.NAME),
+                ]
+            )
+        except cl.Error:
+            break
+    try:
+        attributes = kernel.get_info(cl.kernel_info.ATTRIBUTES)
+    except cl.Error:
+        attributes = ""
+    return {
+        "name": kernel.get_info(cl.kernel_info.FUNCTION_NAME),
+        "count": count,
+        "arguments": arguments if len(arguments) == count else None,
+        "compile_group": list(of_group(group.COMPILE_WORK_GROUP_SIZE, [0, 0, 0])),
+        "group": of_group(group.WORK_GROUP_SIZE),
+        "multiple": of_group(group.PREFERRED_WORK_GROUP_SIZE_MULTIPLE, 1),
+        "local": of_group(group.LOCAL_MEM_SIZE),
+        "private": of_group(group.PRIVATE_MEM_SIZE),
+        "attributes": attributes,
+    }

@@ -1,0 +1,302 @@
+"""Executes what the hypervisor has checked: one command after another, on one queue.
+
+The hypervisor decides the order, so there is no event and no second queue here. Commands are
+enqueued ahead of the device by at most WINDOW; `progress` counts those that are done, for the
+watchdog.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pyopencl
+
+from gpu.worker.memory import Memories
+
+cl: Any = pyopencl
+_low: Any = cl._cl
+WINDOW = 64
+OUT_OF_RESOURCES = -5
+VALUE, MEMORY, SAMPLER, LOCAL, NULL = range(5)
+"""How a kernel's argument is given."""
+
+
+class Executor:
+    """The device's side of one guest context."""
+
+    def __init__(
+        self, device: Any, sharing: str, progress: memoryview, take_fd: Callable[[], int]
+    ) -> None:
+        self._take_fd = take_fd
+        self._context = cl.Context([device])
+        self._device = device
+        self._queue = cl.CommandQueue(self._context)
+        self._progress = progress
+        self._running: deque[Any] = deque()
+        self.memories = memories = Memories(self._context, self._queue, sharing)
+        self._programs: dict[int, Any] = {}
+        self._kernels: dict[int, Any] = {}
+        self._operations: dict[str, Callable[..., Any]] = {
+            "grant": self._grant,
+            "revoke": self._revoke,
+            "buffer": memories.buffer,
+            "copied_buffer": memories.copied_buffer,
+            "blob_buffer": memories.blob_buffer,
+            "sub_buffer": memories.sub_buffer,
+            "image": memories.image,
+            "sampler": memories.sampler,
+            "map": self._after_all(memories.map),
+            "map_image": self._after_all(memories.map_image),
+            "unmap": self._after_all(memories.unmap),
+            "program": self._program,
+            "kernel": self._kernel,
+            "drop": self._drop,
+            "range": self._range,
+            "read": self._read,
+            "write": self._write,
+            "write_inline": self._write_inline,
+            "read_rect": self._read_rect,
+            "write_rect": self._write_rect,
+            "copy": self._copy,
+            "copy_rect": self._copy_rect,
+            "fill": self._fill,
+            "read_image": self._read_image,
+            "write_image": self._write_image,
+            "copy_image": self._copy_image,
+            "image_to_buffer": self._image_to_buffer,
+            "buffer_to_image": self._buffer_to_image,
+            "fill_image": self._fill_image,
+            "save": self._save,
+            "restore": self._restore,
+        }
+
+    def run(self, operations: list[tuple[Any, ...]]) -> list[tuple[int, int]]:
+        """Execute all; (index, error) of those that failed."""
+        failed = []
+        for index, (name, *arguments) in enumerate(operations):
+            try:
+                event = self._operations[name](*arguments)
+            except cl.Error as error:
+                failed.append((index, error.code))
+            except (OSError, MemoryError, KeyError, ValueError):
+                # KeyError: what it names could not be made.
+                failed.append((index, OUT_OF_RESOURCES))
+            else:
+                if event is not None:
+                    self._running.append((index, event))
+                    if len(self._running) > WINDOW:
+                        self._settle(failed)
+                    continue
+            self._progress[0] += 1
+        while self._running:
+            self._settle(failed)
+        return failed
+
+    def _settle(self, failed: list[tuple[int, int]]) -> None:
+        index, event = self._running.popleft()
+        try:
+            event.wait()
+        except cl.Error as error:
+            failed.append((index, error.code))
+        self._progress[0] += 1
+
+    def _after_all(self, call: Callable[..., Any]) -> Callable[..., None]:
+        """What changes memory from this thread waits for the device."""
+
+        def run(*arguments: Any) -> None:
+            self._queue.finish()
+            call(*arguments)
+
+        return run
+
+    def _grant(self, blob: int, pieces: list[tuple[int, int]]) -> None:
+        fd = self._take_fd()
+        try:
+            self.memories.grant(blob, fd, pieces)
+        finally:
+            os.close(fd)
+
+    def _revoke(self, blob: int) -> None:
+        self._queue.finish()
+        self.memories.revoke(blob)
+
+    # -- programs -----------------------------------------------------------------------------
+
+    def _program(self, number: int, binary: bytes) -> None:
+        program = _low._Program(self._context, [self._device], [binary])
+        program._build(b"", [self._device])
+        self._programs[number] = program
+
+    def _kernel(self, number: int, program: int, name: str) -> None:
+        self._kernels[number] = _low.Kernel(self._programs[program], name)
+
+    def _drop(self, number: int) -> None:
+        for table in (
+            self.memories.objects,
+            self.memories.samplers,
+            self._programs,
+            self._kernels,
+        ):
+            if table.pop(number, None) is not None:
+                return
+
+    def _range(
+        self,
+        number: int,
+        arguments: list[tuple[Any, ...]],
+        global_size: tuple[int, ...],
+        local_size: tuple[int, ...] | None,
+        offset: tuple[int, ...] | None,
+    ) -> Any:
+        kernel = self._kernels[number]
+        for index, kind, value in arguments:
+            if kind == MEMORY:
+                kernel.set_arg(index, self.memories.objects[value].handle)
+            elif kind == VALUE:
+                kernel.set_arg(index, value)
+            elif kind == LOCAL:
+                kernel.set_arg(index, cl.LocalMemory(value))
+            elif kind == SAMPLER:
+                kernel.set_arg(index, self.memories.samplers[value])
+            else:
+                kernel.set_arg(index, None)
+        return _low.enqueue_nd_range_kernel(self._queue, kernel, global_size, local_size, offset)
+
+    # -- copies -------------------------------------------------------------------------------
+
+    def _read(self, memory: int, offset: int, size: int, blob: int, at: int) -> Any:
+        target = self.memories.blobs[blob].bytes[at : at + size]
+        handle = self.memories.objects[memory].handle
+        return _low._enqueue_read_buffer(self._queue, handle, target, offset, is_blocking=False)
+
+    def _write(self, memory: int, offset: int, size: int, blob: int, at: int) -> Any:
+        source = self.memories.blobs[blob].bytes[at : at + size]
+        handle = self.memories.objects[memory].handle
+        return _low._enqueue_write_buffer(self._queue, handle, source, offset, is_blocking=False)
+
+    def _write_inline(self, memory: int, offset: int, data: bytes) -> Any:
+        handle = self.memories.objects[memory].handle
+        return _low._enqueue_write_buffer(self._queue, handle, data, offset, is_blocking=False)
+
+    def _read_rect(self, memory: int, blob: int, at: int, *box: Any) -> Any:
+        return self._rectangle(_low._enqueue_read_buffer_rect, memory, blob, at, *box)
+
+    def _write_rect(self, memory: int, blob: int, at: int, *box: Any) -> Any:
+        return self._rectangle(_low._enqueue_write_buffer_rect, memory, blob, at, *box)
+
+    def _rectangle(self, call: Any, memory: int, blob: int, at: int, *box: Any) -> Any:
+        handle = self.memories.objects[memory].handle
+        host = self.memories.blobs[blob].bytes[at:]
+        return call(self._queue, handle, host, *box, is_blocking=False)
+
+    def _copy(self, source: int, target: int, size: int, at: int, to: int) -> Any:
+        objects = self.memories.objects
+        return _low._enqueue_copy_buffer(
+            self._queue, objects[source].handle, objects[target].handle, size, at, to
+        )
+
+    def _copy_rect(self, source: int, target: int, *box: Any) -> Any:
+        objects = self.memories.objects
+        return _low._enqueue_copy_buffer_rect(
+            self._queue, objects[source].handle, objects[target].handle, *box
+        )
+
+    def _fill(self, memory: int, pattern: bytes, offset: int, size: int) -> Any:
+        handle = self.memories.objects[memory].handle
+        return _low._enqueue_fill_buffer(self._queue, handle, pattern, offset, size)
+
+    def _read_image(
+        self,
+        image: int,
+        origin: Any,
+        region: Any,
+        pitches: tuple[int, int],
+        blob: int,
+        at: int,
+        size: int,
+    ) -> Any:
+        host = self.memories.blobs[blob].bytes[at : at + size]
+        handle = self.memories.objects[image].handle
+        return _low._enqueue_read_image(
+            self._queue, handle, origin, region, host, *pitches, is_blocking=False
+        )
+
+    def _write_image(
+        self,
+        image: int,
+        origin: Any,
+        region: Any,
+        pitches: tuple[int, int],
+        blob: int,
+        at: int,
+        size: int,
+    ) -> Any:
+        host = self.memories.blobs[blob].bytes[at : at + size]
+        handle = self.memories.objects[image].handle
+        return _low._enqueue_write_image(
+            self._queue, handle, origin, region, host, *pitches, is_blocking=False
+        )
+
+    def _copy_image(self, source: int, target: int, *box: Any) -> Any:
+        objects = self.memories.objects
+        return _low._enqueue_copy_image(
+            self._queue, objects[source].handle, objects[target].handle, *box
+        )
+
+    def _image_to_buffer(
+        self, image: int, buffer: int, origin: Any, region: Any, offset: int
+    ) -> Any:
+        objects = self.memories.objects
+        return _low._enqueue_copy_image_to_buffer(
+            self._queue, objects[image].handle, objects[buffer].handle, origin, region, offset
+        )
+
+    def _buffer_to_image(
+        self, buffer: int, image: int, offset: int, origin: Any, region: Any
+    ) -> Any:
+        objects = self.memories.objects
+        return _low._enqueue_copy_buffer_to_image(
+            self._queue, objects[buffer].handle, objects[image].handle, offset, origin, region
+        )
+
+    def _fill_image(self, image: int, color: Any, origin: Any, region: Any) -> Any:
+        handle = self.memories.objects[image].handle
+        return _low.enqueue_fill_image(self._queue, handle, color, origin, region)
+
+    # -- snapshots ----------------------------------------------------------------------------
+
+    def _file(self, size: int) -> mmap.mmap:
+        fd = self._take_fd()
+        try:
+            return mmap.mmap(fd, size)
+        finally:
+            os.close(fd)
+
+    def _save(self, number: int) -> None:
+        """Write an object's contents to a file of the hypervisor's."""
+        memory = self.memories.objects[number]
+        with self._file(memory.size) as file:
+            view = memoryview(file)
+            if memory.shape:
+                _low._enqueue_read_image(
+                    self._queue, memory.handle, (0, 0, 0), memory.shape, view, *memory.pitches
+                )
+            else:
+                _low._enqueue_read_buffer(self._queue, memory.handle, view)
+            view.release()
+
+    def _restore(self, number: int) -> None:
+        memory = self.memories.objects[number]
+        with self._file(memory.size) as file:
+            view = memoryview(file)
+            if memory.shape:
+                _low._enqueue_write_image(
+                    self._queue, memory.handle, (0, 0, 0), memory.shape, view, *memory.pitches
+                )
+            else:
+                _low._enqueue_write_buffer(self._queue, memory.handle, view)
+            view.release()
