@@ -1822,6 +1822,56 @@ static inline uint64_t gpu_encode_flush_scanout(void *out, uint64_t room,
     return size;
 }
 
+/* The device, as virtio-gpu's capability set and the ring's information page carry it. `platform`
+ * and `device` answer clGetPlatformInfo and clGetDeviceInfo without a round trip: one entry a
+ * parameter of u32 name, u32 bytes, and the value as a 64-bit little-endian guest has it (text with
+ * its NUL), padded to 8 bytes. `status` is DEVICE_NOT_FOUND where the host has no OpenCL device;
+ * the lists are empty then. */
+struct gpu_capset {
+    uint32_t version;
+    int32_t status;
+    uint32_t max_stream;
+    uint32_t max_commands;
+    uint32_t max_answer;
+    uint32_t max_inline;
+    uint32_t rings;
+    const uint8_t *platform;
+    uint32_t platform_count; /* at most 16384 */
+    const uint8_t *device;
+    uint32_t device_count; /* at most 65536 */
+};
+
+static inline int gpu_decode_capset(const void *data, uint64_t size,
+    struct gpu_capset *record)
+{
+    const uint8_t *at = data;
+    if (size < 40)
+        return 0;
+    record->version = gpu_get32_(at + 0);
+    record->status = (int32_t)gpu_get32_(at + 4);
+    record->max_stream = gpu_get32_(at + 8);
+    record->max_commands = gpu_get32_(at + 12);
+    record->max_answer = gpu_get32_(at + 16);
+    record->max_inline = gpu_get32_(at + 20);
+    record->rings = gpu_get32_(at + 24);
+    record->platform_count = gpu_get32_(at + 28);
+    record->device_count = gpu_get32_(at + 32);
+    uint64_t end = 40;
+    record->platform = (const uint8_t *)(const void *)(at + end);
+    if (1ull * record->platform_count > size - end)
+        return 0;
+    end += gpu_pad_(1ull * record->platform_count);
+    if (end > size)
+        return 0;
+    record->device = (const uint8_t *)(const void *)(at + end);
+    if (1ull * record->device_count > size - end)
+        return 0;
+    end += gpu_pad_(1ull * record->device_count);
+    if (end > size)
+        return 0;
+    return 1;
+}
+
 /* The first error since the last GetError: its status (0: none), its command's opcode, and that
  * command's number in the context, counted from 0. */
 struct gpu_latched_error {
