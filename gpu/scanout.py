@@ -57,8 +57,13 @@ class Rect(NamedTuple):
 
     def clipped(self, width: int, height: int) -> Rect:
         """What of it lies within `width` x `height`."""
-        left, top = max(self.x, 0), max(self.y, 0)
-        right, bottom = min(self.x + self.width, width), min(self.y + self.height, height)
+        return self.within(Rect(0, 0, width, height))
+
+    def within(self, other: Rect) -> Rect:
+        """What of it lies within another; its width or height is 0 where nothing does."""
+        left, top = max(self.x, other.x), max(self.y, other.y)
+        right = min(self.x + self.width, other.x + other.width)
+        bottom = min(self.y + self.height, other.y + other.height)
         return Rect(left, top, max(right - left, 0), max(bottom - top, 0))
 
     def union(self, other: Rect) -> Rect:
@@ -258,13 +263,11 @@ class Scanout:
         cursor = self.cursor
         if cursor.image is None:
             return
-        width, height = self.size
-        seen = cursor.rect.clipped(width, height)
-        left, top = max(seen.x, rect.x), max(seen.y, rect.y)
-        right = min(seen.x + seen.width, rect.x + rect.width)
-        bottom = min(seen.y + seen.height, rect.y + rect.height)
-        if right <= left or bottom <= top:
+        seen = cursor.rect.within(rect)
+        if not seen.width or not seen.height:
             return
+        left, top = seen.x, seen.y
+        right, bottom = left + seen.width, top + seen.height
         image = cursor.image[top - cursor.y : bottom - cursor.y, left - cursor.x : right - cursor.x]
         under = pixels[top - rect.y : bottom - rect.y, left - rect.x : right - rect.x]
         weight = 255 - image[..., 3:].astype(np.uint16)

@@ -14,6 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from gpu import edid
+from gpu.core import Gpu
+from gpu.options import GpuOptions
 from gpu.protocol import CAPSET, VERSION
 from gpu.scanout import Picture, Rect, Scanout
 from gpu.virtio_gpu_contexts import Contexts, Core, check_stream
@@ -40,7 +42,7 @@ from gpu.virtio_gpu_protocol import (
     Response,
 )
 from gpu.virtio_gpu_resources import Resource, Resources, pixel_format
-from hypervisor.device import Board, Options, Register, Size
+from hypervisor.device import Board, Register, Size
 from hypervisor.device.virtio import CONFIG, Chain, VirtioDevice
 
 CURSOR_SIDE = 64
@@ -62,7 +64,8 @@ class DisplayOptions(BaseModel):
     )
 
 
-class VirtioGpuOptions(Options):
+class VirtioGpuOptions(GpuOptions):
+    compute: bool = Field(default=True, description="false: a display alone, without OpenCL")
     display: DisplayOptions = Field(
         default=DisplayOptions(), description="the display: width, height, memory"
     )
@@ -70,7 +73,7 @@ class VirtioGpuOptions(Options):
 
 def open_core(name: str, options: VirtioGpuOptions, board: Board) -> Core | None:
     """What computes for this device; None: it is a display alone."""
-    return None
+    return Gpu(name, options, board) if options.compute else None
 
 
 class Request:
@@ -124,7 +127,11 @@ class VirtioGpu(VirtioDevice):
 
     def on_queue_reset(self, index: int) -> None:
         if index == _CONTROL:
-            self.fences.clear()
+            self.fences.forget()
+
+    def close(self) -> None:
+        if self.core is not None:
+            self.core.close()
 
     def screenshot(self, path: str | os.PathLike[str] | None = None) -> bytes:
         """What the display shows, as a PNG file; written to `path` where one is given."""
@@ -204,12 +211,13 @@ class VirtioGpu(VirtioDevice):
                 core = self.contexts.ring(header.ctx_id, ring)
             except CommandError:
                 own = False  # no such timeline: then it is one of the shared one's
-        fence = Fence(chain, answer, header.ctx_id if core is not None else 0, ring, not own)
+        fence = Fence(chain, answer, header.ctx_id if core is not None else 0, not own)
         self.fences.add(fence)
         if core is None:
-            self.fences.signal(fence)
+            self.fences.signal(fence.tag)
         else:
-            core.submit(ring, stream or b"", partial(self.fences.signal, fence))
+            signal = partial(self.fences.signal, fence.tag)
+            core.submit(ring, stream or b"", signal, fence.tag)
 
     def _answer(self, chain: Chain, answer: bytes) -> None:
         self.complete(chain, chain.write(answer))
@@ -422,13 +430,24 @@ class VirtioGpu(VirtioDevice):
             "resources": self.resources.save(),
             "scanout": self.scanout.save(),
             "shown": shown,
+            "core": None if self.core is None else self.core.save(),
+            "contexts": self.contexts.save(),
+            "fences": self.fences.save(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self._forget()
         self.resources.load(state["resources"])
         self.scanout.load(state["scanout"], self._shown_in(state["shown"]))
+        if self.core is not None:
+            self.core.load(state["core"], self._signal_of)
+        self.contexts.load(state["contexts"])
         super().load(state)
+        self.fences.load(self.queues[_CONTROL], state["fences"])
+
+    def _signal_of(self, context: Any, ring: int, tag: int) -> Callable[[], None]:
+        """What a submission of a snapshot calls when it is complete."""
+        return partial(self.fences.signal, tag)
 
     def _shown_in(self, shown: list[int] | None) -> Picture | None:
         """The picture that a snapshot says is shown."""
@@ -451,7 +470,7 @@ class VirtioGpu(VirtioDevice):
         return picture
 
     def _forget(self) -> None:
-        self.fences.clear()
+        self.fences.reset()
         self.contexts.clear()
         self._show(0, None)
         self.scanout.set_cursor(None)

@@ -6,9 +6,10 @@ known by number, and have nothing behind them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from gpu.opencl import Status
 from gpu.protocol import CAPSET, MAX_STREAM, RINGS
 from gpu.virtio_gpu_protocol import CAPSET_MASK, CommandError, Response
 from gpu.virtio_gpu_resources import PAGE, Blob, Resource
@@ -19,18 +20,31 @@ MAX_CONTEXTS = 1024
 class CoreContext(Protocol):
     """A context of the core (see gpu.core)."""
 
-    def grant(self, blob: int, pieces: Sequence[tuple[int, int]]) -> None: ...
-    def revoke(self, blob: int) -> None: ...
-    def submit(self, ring: int, stream: bytes, signal: Callable[[], None]) -> None: ...
+    @property
+    def number(self) -> int: ...
+    def grant(self, blob: int, pieces: Sequence[tuple[int, int]]) -> Status: ...
+    def revoke(self, blob: int) -> Status: ...
+    def submit(
+        self, ring: int, stream: bytes, signal: Callable[[], None], tag: int = 0
+    ) -> None: ...
     def close(self) -> None: ...
+
+
+Resume = Callable[[Any, int, int], Callable[[], None]]
+"""The signal of a submission that a snapshot carried, by its core context, ring and tag."""
 
 
 class Core(Protocol):
     """What computes (see gpu.core)."""
 
+    @property
+    def contexts(self) -> Mapping[int, CoreContext]: ...
     def capset(self) -> bytes: ...
     def create_context(self, label: str) -> CoreContext: ...
     def reset(self) -> None: ...
+    def close(self) -> None: ...
+    def save(self) -> dict[str, Any]: ...
+    def load(self, state: dict[str, Any], resume: Resume) -> None: ...
 
 
 class RenderContext:
@@ -92,7 +106,14 @@ class Contexts:
         if resource.number in context.attached:
             return
         if isinstance(resource, Blob) and context.core is not None:
-            context.core.grant(resource.number, _pages(resource))
+            status = context.core.grant(resource.number, _pages(resource))
+            if status != Status.SUCCESS:
+                raise CommandError(
+                    Response.ERR_OUT_OF_MEMORY
+                    if status == Status.MEM_OBJECT_ALLOCATION_FAILURE
+                    else Response.ERR_INVALID_PARAMETER,
+                    f"blob {resource.number} was not granted to context {number}: {status.name}",
+                )
         context.attached[resource.number] = None
 
     def detach(self, number: int, resource: Resource) -> None:
@@ -127,11 +148,24 @@ class Contexts:
             {
                 "number": context.number,
                 "label": context.label,
-                "core": context.core is not None,
+                "core": None if context.core is None else context.core.number,
                 "attached": list(context.attached),
             }
             for context in self._table.values()
         ]
+
+    def load(self, states: list[dict[str, Any]]) -> None:
+        """Take `save`'s data. The core is loaded before. ValueError where it cannot be right."""
+        self.clear()
+        for state in states:
+            core = None
+            if state["core"] is not None:
+                core = self._core.contexts.get(state["core"]) if self._core is not None else None
+                if core is None:
+                    raise ValueError("the snapshot has a GPU context with nothing behind it")
+            context = RenderContext(int(state["number"]), str(state["label"]), core)
+            context.attached = dict.fromkeys(state["attached"])
+            self._table[context.number] = context
 
 
 def check_stream(size: int, given: int) -> None:

@@ -8,24 +8,27 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
-from hypervisor.device.virtio import Chain
+from hypervisor.device.virtio import Chain, Queue
+
+MAX_ANSWER = 1 << 20
+"""Bytes of an answer that waits for its fence."""
 
 
 class Fence:
-    """A request that is answered later, and its answer. `context` and `ring` are what it waits
-    for at the core; `context` 0: nothing."""
+    """A request that is answered later, and its answer. `context` is the context that it waits
+    for, 0: none; `is_shared`, whether it is one of the shared timeline. `tag` names it."""
 
-    __slots__ = ("answer", "chain", "context", "done", "ordered", "ring")
+    __slots__ = ("answer", "chain", "context", "is_done", "is_shared", "tag")
 
-    def __init__(self, chain: Chain, answer: bytes, context: int, ring: int, ordered: bool) -> None:
+    def __init__(self, chain: Chain, answer: bytes, context: int, is_shared: bool) -> None:
         self.chain = chain
         self.answer = answer
         self.context = context
-        self.ring = ring
-        self.ordered = ordered
-        """Whether it is one of the shared timeline."""
-        self.done = False
+        self.is_shared = is_shared
+        self.is_done = False
+        self.tag = 0
 
 
 class Fences:
@@ -34,37 +37,80 @@ class Fences:
     def __init__(self, answer: Callable[[Chain, bytes], None]) -> None:
         self._answer = answer
         self._pending: dict[int, Fence] = {}
-        self._order: deque[Fence] = deque()
+        self._shared: deque[Fence] = deque()
+        self._last = 0
 
     def add(self, fence: Fence) -> None:
-        self._pending[id(fence)] = fence
-        if fence.ordered:
-            self._order.append(fence)
+        """Await a fence. It gets its tag, which no other had since the last reset."""
+        self._last += 1
+        fence.tag = self._last
+        self._pending[fence.tag] = fence
+        if fence.is_shared:
+            self._shared.append(fence)
 
-    def signal(self, fence: Fence) -> None:
-        """What the fence waits for is complete. Of one that is forgotten nothing comes."""
-        if self._pending.get(id(fence)) is not fence:
+    def signal(self, tag: int) -> None:
+        """What a fence waits for is complete. Of one that is forgotten nothing comes."""
+        fence = self._pending.get(tag)
+        if fence is None or fence.is_done:
             return
-        fence.done = True
-        if not fence.ordered:
+        fence.is_done = True
+        if not fence.is_shared:
             self._complete(fence)
-        while self._order and self._order[0].done:
-            self._complete(self._order.popleft())
+        while self._shared and self._shared[0].is_done:
+            self._complete(self._shared.popleft())
 
     def end(self, context: int) -> None:
         """A context is gone: nothing it was asked for will come any more."""
         for fence in list(self._pending.values()):
-            if fence.context == context and not fence.done:
-                self.signal(fence)
+            if fence.context == context:
+                self.signal(fence.tag)
 
-    def clear(self) -> None:
+    def forget(self) -> None:
+        """No request that waits is answered any more."""
         self._pending.clear()
-        self._order.clear()
+        self._shared.clear()
 
-    def pending(self) -> list[Fence]:
-        """In the order in which they were asked for."""
-        return list(self._pending.values())
+    def reset(self) -> None:
+        self.forget()
+        self._last = 0
 
     def _complete(self, fence: Fence) -> None:
-        del self._pending[id(fence)]
+        del self._pending[fence.tag]
         self._answer(fence.chain, fence.answer)
+
+    # -- snapshots ----------------------------------------------------------------------------
+
+    def save(self) -> dict[str, Any]:
+        return {
+            "last": self._last,
+            "pending": [
+                {
+                    "tag": fence.tag,
+                    "head": fence.chain.head,
+                    "writable": [list(segment) for segment in fence.chain.writable],
+                    "answer": fence.answer,
+                    "context": fence.context,
+                    "shared": fence.is_shared,
+                    "done": fence.is_done,
+                }
+                for fence in self._pending.values()
+            ],
+        }
+
+    def load(self, queue: Queue, state: dict[str, Any]) -> None:
+        """ValueError where a snapshot cannot be right. The queue is loaded before."""
+        self.reset()
+        for saved in state["pending"]:
+            segments = [(int(address), int(size)) for address, size in saved["writable"]]
+            if (
+                len(saved["answer"]) > MAX_ANSWER
+                or not 0 <= saved["head"] < 1 << 16
+                or not all(size > 0 and queue.memory.contains(at, size) for at, size in segments)
+            ):
+                raise ValueError("the snapshot has a GPU fence that cannot be")
+            chain = Chain(queue, saved["head"], [], segments)
+            fence = Fence(chain, bytes(saved["answer"]), saved["context"], bool(saved["shared"]))
+            fence.is_done = bool(saved["done"])
+            self._last = int(saved["tag"]) - 1
+            self.add(fence)
+        self._last = int(state["last"])

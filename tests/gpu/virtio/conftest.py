@@ -7,32 +7,36 @@ from struct import pack, unpack_from
 import pytest
 
 from gpu import virtio_gpu
+from gpu.opencl import Status
 from gpu.virtio_gpu_protocol import HEADER, LAYOUTS, Command, Header
 from hypervisor.device.testing import Bench, BenchMemory
 from hypervisor.device.virtio.testing import GuestDriver
 
 
 class FakeContext:
-    def __init__(self, label):
+    def __init__(self, number, label):
+        self.number = number
         self.label = label
         self.blobs = {}
+        self.granted = Status.SUCCESS
         self.submitted = []
         self.waiting = []
         self.closed = False
 
     def grant(self, blob, pieces):
         self.blobs[blob] = list(pieces)
+        return self.granted
 
     def revoke(self, blob):
         del self.blobs[blob]
 
-    def submit(self, ring, stream, signal):
+    def submit(self, ring, stream, signal, tag=0):
         self.submitted.append((ring, stream))
-        self.waiting.append((ring, signal))
+        self.waiting.append((ring, signal, tag))
 
     def complete(self, ring):
         """Signal the oldest submission of a ring."""
-        place = next(n for n, (number, _) in enumerate(self.waiting) if number == ring)
+        place = next(n for n, (number, *_) in enumerate(self.waiting) if number == ring)
         self.waiting.pop(place)[1]()
 
     def close(self):
@@ -41,17 +45,37 @@ class FakeContext:
 
 class FakeCore:
     def __init__(self):
-        self.contexts = []
+        self.made = []
 
     def capset(self):
         return b"capabilities"
 
     def create_context(self, label):
-        self.contexts.append(FakeContext(label))
-        return self.contexts[-1]
+        self.made.append(FakeContext(len(self.made) + 1, label))
+        return self.made[-1]
+
+    @property
+    def contexts(self):
+        return {context.number: context for context in self.made}
 
     def reset(self):
-        self.contexts.clear()
+        """Contexts are kept for the tests to look at."""
+
+    def close(self):
+        self.closed = True
+
+    def save(self):
+        return [
+            [context.label, [[ring, tag] for ring, _, tag in context.waiting]]
+            for context in self.made
+        ]
+
+    def load(self, state, resume):
+        self.made = []
+        for label, waiting in state:
+            context = self.create_context(label)
+            for ring, tag in waiting:
+                context.submit(ring, b"", resume(context, ring, tag), tag)
 
 
 class Driver(GuestDriver):

@@ -5,6 +5,7 @@ from struct import unpack_from
 import pytest
 
 from gpu import virtio_gpu_protocol as protocol
+from gpu.opencl import Status
 from gpu.virtio_gpu import VirtioGpu
 from gpu.virtio_gpu_protocol import Command, Header, Response
 
@@ -29,7 +30,7 @@ def test_core_brings_its_features_and_capability_set(driver, gpu):
 
 
 def test_gpu_without_a_core_is_a_display_alone(bench, driver_of):
-    driver = driver_of(bench.build(VirtioGpu))
+    driver = driver_of(bench.build(VirtioGpu, compute=False))
 
     assert driver.offered() & 0x1F == 0b00010
     assert driver.get(0x10C) == 0
@@ -39,7 +40,7 @@ def test_gpu_without_a_core_is_a_display_alone(bench, driver_of):
 
 def test_context_is_made_at_the_core_under_its_name(driver, core):
     assert driver.context(1, 30) == OK
-    assert [context.label for context in core.contexts] == ["prog"]
+    assert [context.label for context in core.made] == ["prog"]
 
 
 def test_context_without_capability_set_is_tolerated(driver, core):
@@ -54,7 +55,7 @@ def test_context_without_capability_set_is_tolerated(driver, core):
     ]
 
     assert kinds == [OK] * 4
-    assert core.contexts == []
+    assert core.made == []
 
 
 def test_attached_blob_is_granted_in_whole_pieces(driver, core):
@@ -65,7 +66,7 @@ def test_attached_blob_is_granted_in_whole_pieces(driver, core):
 
     driver.ask(Command.CTX_ATTACH_RESOURCE, 7, header=(0, 0, 1, 0))
 
-    assert core.contexts[0].blobs == {7: [(place + 8192, 4096), (place, 8192)]}
+    assert core.made[0].blobs == {7: [(place + 8192, 4096), (place, 8192)]}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +85,7 @@ def test_blob_is_revoked_when_it_goes(driver, core, command, header):
 
     driver.ask(command, 7, header=header)
 
-    assert core.contexts[0].blobs == {}
+    assert core.made[0].blobs == {}
 
 
 def test_blob_of_broken_pages_is_not_granted(driver, core):
@@ -95,7 +96,18 @@ def test_blob_of_broken_pages_is_not_granted(driver, core):
     kind = driver.ask(Command.CTX_ATTACH_RESOURCE, 7, header=(0, 0, 1, 0))[0]
 
     assert kind == Response.ERR_INVALID_PARAMETER
-    assert core.contexts[0].blobs == {}
+    assert core.made[0].blobs == {}
+
+
+def test_blob_that_the_core_refuses_is_not_attached(driver, core):
+    address = driver.allocate(4096, 4096)
+    driver.context()
+    driver.blob(7, [(address, 4096)])
+    core.made[0].granted = Status.MEM_OBJECT_ALLOCATION_FAILURE
+
+    kind = driver.ask(Command.CTX_ATTACH_RESOURCE, 7, header=(0, 0, 1, 0))[0]
+
+    assert kind == Response.ERR_OUT_OF_MEMORY
 
 
 @pytest.mark.parametrize(("size", "mem"), [(0, 1), (8192, 1), (4096, 2), (4096, 3), (4096, 0)])
@@ -111,7 +123,7 @@ def test_submission_reaches_its_ring_and_is_answered_at_once(driver, core):
 
     offer = driver.submit(b"commands", flags=protocol.FLAG_INFO_RING_IDX, ring=5)
 
-    assert core.contexts[0].submitted == [(5, b"commands")]
+    assert core.made[0].submitted == [(5, b"commands")]
     assert answered(driver, offer) == [0]
 
 
@@ -121,9 +133,9 @@ def test_fence_is_answered_when_its_ring_completes(driver, core):
     other = driver.submit(b"b", flags=RING, fence=11, ring=2)
     driver.queues[0].used()
 
-    core.contexts[0].complete(2)
+    core.made[0].complete(2)
     early = answered(driver, first, other)
-    core.contexts[0].complete(1)
+    core.made[0].complete(1)
 
     assert early == [None, 0]
     assert answered(driver, first, other) == [0, None]
@@ -138,9 +150,9 @@ def test_fences_without_a_ring_are_answered_in_order(driver, core):
     flush = driver.request(Command.GET_DISPLAY_INFO, header=(FENCE, 3, 0, 0))
     driver.queues[0].used()
 
-    core.contexts[1].complete(0)
+    core.made[1].complete(0)
     early = answered(driver, slow, quick, flush)
-    core.contexts[0].complete(0)
+    core.made[0].complete(0)
 
     assert early == [None, None, None]
     assert answered(driver, slow, quick, flush) == [0, 1, 2]
@@ -152,9 +164,9 @@ def test_fence_on_a_ring_waits_whatever_was_asked(driver, core):
     offer = driver.request(Command.GET_DISPLAY_INFO, header=(RING, 9, 1, 1))
 
     driver.queues[0].used()
-    core.contexts[0].complete(1)
+    core.made[0].complete(1)
     early = answered(driver, offer)
-    core.contexts[0].complete(1)
+    core.made[0].complete(1)
 
     assert (early, answered(driver, offer)) == ([None], [0])
 
@@ -164,9 +176,9 @@ def test_destroying_a_context_answers_its_fences(driver, core):
     offer = driver.submit(b"a", flags=RING, fence=1, ring=1)
 
     driver.ask(Command.CTX_DESTROY, header=(0, 0, 1, 0))
-    core.contexts[0].complete(1)
+    core.made[0].complete(1)
 
-    assert core.contexts[0].closed
+    assert core.made[0].closed
     assert [head for head, _ in driver.queues[0].used()].count(offer.head) == 1
 
 
@@ -174,7 +186,7 @@ def test_destroying_a_context_answers_its_fences(driver, core):
 def test_fence_that_was_reset_away_is_never_answered(driver, core, act):
     driver.context()
     driver.submit(b"a", flags=RING, fence=1, ring=1)
-    waiting = core.contexts[0]
+    waiting = core.made[0]
     driver.set(0x030, 0)
     driver.set(*{"reset": (0x070, 0), "queue reset": (0x0C0, 1)}[act])
     driver.start(size=64)
@@ -208,8 +220,8 @@ def test_request_that_cannot_be_is_refused(driver, core, error, command, fields,
     kind = driver.ask(command, *fields, header=(0, 0, context, 0))[0]
 
     assert kind == error
-    assert core.contexts[0].submitted == []
-    assert not core.contexts[0].closed
+    assert core.made[0].submitted == []
+    assert not core.made[0].closed
 
 
 def test_refused_submission_still_signals_its_fence_in_order(driver, core):
@@ -219,8 +231,8 @@ def test_refused_submission_still_signals_its_fence_in_order(driver, core):
     driver.queues[0].used()
 
     early = answered(driver, first, refused)
-    core.contexts[0].complete(1)
-    core.contexts[0].complete(1)
+    core.made[0].complete(1)
+    core.made[0].complete(1)
 
     assert (early, answered(driver, first, refused)) == ([None, None], [0, 1])
     assert unpack_from("<I", refused.data())[0] == Response.ERR_INVALID_PARAMETER
@@ -233,7 +245,7 @@ def test_ring_that_is_not_there_is_refused(driver, core, ring):
     offer = driver.submit(b"a", flags=RING, fence=1, ring=ring)
 
     assert unpack_from("<I", offer.data())[0] == Response.ERR_INVALID_PARAMETER
-    assert core.contexts[0].submitted == []
+    assert core.made[0].submitted == []
 
 
 def test_number_of_contexts_is_bounded(driver):

@@ -1,5 +1,7 @@
 """Snapshots of the virtio GPU's display."""
 
+from struct import unpack_from
+
 import cbor2
 import pytest
 
@@ -52,6 +54,27 @@ def test_driver_goes_on_after_a_restore(shown, restored):
 
     assert restored.scanout.picture.width == 12
     assert [state["number"] for state in restored.resources.save()] == [1, 2]
+
+
+def test_fences_in_flight_are_answered_after_a_restore(shown, build, bench):
+    gpu, driver = shown
+    driver.context(1)
+    on_ring = driver.submit(b"a", flags=3, fence=1, ring=4)
+    shared = driver.submit(b"b", flags=1, fence=2)
+    behind = driver.request(Command.GET_DISPLAY_INFO, header=(1, 3, 0, 0))
+    driver.queues[0].used()
+    state = cbor2.loads(cbor2.dumps(gpu.save()))
+    other = build(bench, **OPTIONS)
+
+    other.load(state)
+    other.core.made[0].complete(0)
+    first = driver.queues[0].used()
+    other.core.made[0].complete(4)
+
+    assert [head for head, _ in first] == [shared.head, behind.head]
+    assert [head for head, _ in driver.queues[0].used()] == [on_ring.head]
+    assert unpack_from("<IIQ", behind.data()) == (0x1101, 1, 3)
+    assert other.save()["fences"]["pending"] == []
 
 
 def test_watchers_see_the_restored_picture(shown):
