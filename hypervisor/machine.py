@@ -6,8 +6,8 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -91,6 +91,8 @@ class Machine:
         self.turn = 0
         """Index of the hart that runs, or ran last."""
         self._slice_end: int | None = None
+        self._stepping: Hart | None = None
+        self._only: Hart | None = None
         self._is_closed = False
         # What was built before a failure is let go of.
         with ExitStack() as held:
@@ -217,6 +219,7 @@ class Machine:
         """Run until the guest powers off or fails, the console script ends, `until` is printed,
         a breakpoint or watchpoint is met, `stop` is posted, or `timeout` host seconds have passed.
         Ctrl-C acts at a safe point; the machine can run on after it."""
+        self._stepping = None
         for hart in self.cpu:
             hart.stops.let_run()
         return self._run(until, timeout)
@@ -227,11 +230,21 @@ class Machine:
         """Run until `hart` has executed one instruction, or as many as are at addresses in
         `inside` (from, to). The other harts have their turns as ever. A trap that the instruction
         takes, or an interrupt that comes before it, ends the step at its handler."""
+        self._stepping = self.cpu[hart]
         for each in self.cpu:
-            if each.index != hart:
+            if each is not self._stepping:
                 each.stops.let_run()
-        self.cpu[hart].stops.watch_instructions(inside)
+        self._stepping.stops.watch_instructions(inside)
         return self._run(None, timeout)
+
+    @contextmanager
+    def only(self, hart: int) -> Iterator[None]:
+        """Meanwhile no other hart has a turn, which makes another run of it."""
+        self._only = self.cpu[hart]
+        try:
+            yield
+        finally:
+            self._only = None
 
     def _run(self, until: str | bytes | None, timeout: float | None) -> Outcome:
         if self._is_closed:
@@ -251,6 +264,8 @@ class Machine:
                     outcome = self._safe_point()
                     if outcome is None and watchdog.expired:
                         outcome = self._timed_out(timeout)
+                    if outcome is None and self._stepping and self._stepping.stops.has_stepped():
+                        outcome = self._stopped(self._stepping, Reason.STEP)
                     if outcome is not None:
                         break
                     hart = self._next_hart()
@@ -267,6 +282,15 @@ class Machine:
     def stop(self) -> None:
         """End the present run at its next safe point (from any thread)."""
         self.inbox.post(lambda: self._fail(Outcome("stopped", "stopped by its user")))
+
+    def pause(self) -> None:
+        """The same, for who will have it run on: the outcome's kind is `paused`, unless the run
+        ends there anyway."""
+        self.inbox.post(self._pause)
+
+    def _pause(self) -> None:
+        if self._failure is None:
+            self._fail(Outcome("paused", "paused by its user"))
 
     def _safe_point(self) -> Outcome | None:
         """Everything that may act between two stretches of guest code."""
@@ -305,6 +329,8 @@ class Machine:
 
     def _next_hart(self) -> Hart | None:
         """Whose turn it is; None when all wait."""
+        if self._only is not None:
+            return self._take_turn(self._only) if self._is_runnable(self._only) else None
         if len(self.cpu) == 1:
             return self.cpu[0] if self._is_runnable(self.cpu[0]) else None
         runnable = [hart for hart in self.cpu if self._is_runnable(hart)]
@@ -318,15 +344,19 @@ class Machine:
             later = [hart for hart in runnable if hart.index > current.index]
             current = (later or runnable)[0]
             self._slice_end = None
-            if current.index != self.turn:
-                current.drop_reservation()
-                self.clock.cell.host_writes += 1  # or another hart, before it
-            self.turn = current.index
+            self._take_turn(current)
         if alone:
             self._slice_end = None
         elif self._slice_end is None:
             self._slice_end = self.clock.cell.units + SLICE_UNITS
         return current
+
+    def _take_turn(self, hart: Hart) -> Hart:
+        if hart.index != self.turn:
+            hart.drop_reservation()
+            self.clock.cell.host_writes += 1  # or another hart, before it
+        self.turn = hart.index
+        return hart
 
     def _is_runnable(self, hart: Hart) -> bool:
         if hart.stopped:
@@ -338,7 +368,7 @@ class Machine:
     def _leave_straight_line(self) -> Outcome | None:
         """Where a debugger stopped within straight-line code, nothing may act before its end."""
         hart = self.cpu[self.turn]
-        if not hart.is_midway:
+        if not hart.is_midway or self._only not in (None, hart):
             return None
         self.clock.cell.deadline = 0
         return self._execute(hart)
@@ -375,10 +405,14 @@ class Machine:
             cause = CAUSES.get(number, f"cause {number:#x}")
             self._fail_at(hart, f"hart {hart.index} took a trap with no handler: {cause}")
         elif reason >= Reason.BREAKPOINT:
-            stop = self.breakpoints.stop_of(hart, reason)
-            kind = ("breakpoint", "step", "watchpoint")[reason - Reason.BREAKPOINT]
-            return Outcome(kind, f"hart {stop.hart} stopped at {stop.pc:#x}", stop=stop)
+            return self._stopped(hart, reason)
         return None
+
+    def _stopped(self, hart: Hart, reason: int) -> Outcome:
+        """For a debugger."""
+        stop = self.breakpoints.stop_of(hart, reason)
+        kind = ("breakpoint", "step", "watchpoint")[reason - Reason.BREAKPOINT]
+        return Outcome(kind, f"hart {stop.hart} stopped at {stop.pc:#x}", stop=stop)
 
     def _publish_call(self, hart: Hart) -> None:
         a7, a6 = hart.registers["a7"], hart.registers["a6"]

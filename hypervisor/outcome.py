@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `kind`: power-off, until, failed, timeout or stopped; for debuggers
-    breakpoint, watchpoint or step."""
+    """How a run ended. `kind`: power-off, until, failed, timeout, stopped or paused; for
+    debuggers breakpoint, watchpoint or step."""
 
     kind: str
     sentence: str

@@ -9,7 +9,14 @@ import traceback
 
 import click
 
-from tools import device_commands, disk_commands, image_commands, machine_commands, run_command
+from tools import (
+    device_commands,
+    disk_commands,
+    image_commands,
+    machine_commands,
+    run_command,
+    symbol_commands,
+)
 from tools.errors import BUG, Interrupted, exit_code
 
 
@@ -33,6 +40,7 @@ for command in (
     machine_commands.devices,
     device_commands.device,
     machine_commands.dtb,
+    symbol_commands.symbols,
     machine_commands.screenshot,
     image_commands.image,
     disk_commands.disk,

@@ -19,6 +19,8 @@ from hypervisor.config.description import IMAGE
 from hypervisor.config.files import file_references
 from hypervisor.console import Step
 from tools.console_end import Spec, SpecError, attach
+from tools.control import Control
+from tools.debugging import debugging
 from tools.ending import Ending
 from tools.errors import BUG, HostError, Interrupted, exit_code
 
@@ -42,6 +44,8 @@ class Request:
     restore: Path | None = None
     snapshot: Path | None = None
     screenshot: Path | None = None
+    gdb: str | None = None
+    gdb_wait: bool = False
 
 
 def run(request: Request) -> int:
@@ -111,7 +115,9 @@ def _run_attached(machine: Machine, request: Request, console: Spec, ending: End
         machine.console.script(steps)
         if request.timeout is not None:
             ending.deadline = time.monotonic() + request.timeout
-        return machine.run(timeout=request.timeout)
+        control = Control(machine, lambda: ending.due)
+        with debugging(control, request.gdb, wait=request.gdb_wait):
+            return control.run(timeout=request.timeout)
 
 
 def fetch_images(description: Description) -> None:

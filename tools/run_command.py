@@ -107,6 +107,12 @@ class _ScriptCommand(click.Command):
     metavar="FILE.png",
     help="Write what the display shows when the run ends.",
 )
+@click.option(
+    "--gdb",
+    metavar="HOST:PORT",
+    help="Let GDB connect there; :PORT is on the loopback.",
+)
+@click.option("--gdb-wait", is_flag=True, help="Run nothing before GDB says so.")
 @click.pass_obj
 def run(
     script: list[tuple[str, bytes]],
@@ -120,6 +126,8 @@ def run(
     restore: Path | None,
     snapshot: Path | None,
     screenshot: Path | None,
+    gdb: str | None,
+    gdb_wait: bool,
 ) -> int:
     """Run a machine. --until and --send are taken in the order given.
 
@@ -131,5 +139,8 @@ def run(
     from tools.run import run as run_machine
 
     return run_machine(
-        Request(machine, overrides, console, script, timeout, stats, restore, snapshot, screenshot)
+        Request(
+            *(machine, overrides, console, script, timeout, stats, restore, snapshot, screenshot),
+            *(gdb, gdb_wait),
+        )
     )

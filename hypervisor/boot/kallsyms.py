@@ -62,6 +62,19 @@ class KernelSymbols:
             return None
         return name, offset - start
 
+    def all(self) -> Iterator[tuple[int, str, str]]:
+        """Every symbol: its address, its type as `nm` prints it, its name."""
+        tables = self._tables
+        if tables is None:
+            return
+        at = tables.names
+        for offset in tables.offsets.tolist():
+            at, length = _length(self._image, at)
+            packed = self._image[at : at + length]
+            at += length
+            text = b"".join(tables.tokens[token] for token in packed).decode(errors="replace")
+            yield self._base + offset, text[:1], text[1:]
+
     @cached_property
     def _tables(self) -> _Tables | None:
         for _, place in zip(range(_CANDIDATES), _places(self._image), strict=False):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypervisor.config.faults import Fault
-from hypervisor.config.models import Boot, ClockOptions, Cpu, Memory
+from hypervisor.config.models import Boot, ClockOptions, Cpu, DebugOptions, Memory
 from hypervisor.device import Device
 
 IMAGE = "image:"
@@ -60,7 +60,9 @@ class Description:
     source: bytes
     """The whole description as JSON, bases and overrides merged in; `load_text` reads it back."""
     digest: str
-    """sha256 of the same with files as they were written: equal for equal machines anywhere."""
+    """sha256 of the same with files as they were written, and without `debug`: equal for equal
+    machines anywhere."""
+    debug: DebugOptions
     faults: tuple[Fault, ...] = ()
     """What is to go wrong, in the order of the description."""
 

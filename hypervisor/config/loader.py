@@ -167,6 +167,7 @@ class _Loader:
             if ("devices", name) in changed:
                 options = self._again(entry.model.Options, root, ("devices", name))
                 devices[name] = replace(entry, options=options)
+        plain = {key: value for key, value in self.root.plain().items() if key != "debug"}
         return Description(
             path=path,
             machine=document.machine,
@@ -178,8 +179,9 @@ class _Loader:
             strict=document.strict,
             devices=devices,
             source=_readable(root.plain()),
-            digest=hashlib.sha256(_canonical(self.root.plain())).hexdigest(),
+            digest=hashlib.sha256(_canonical(plain)).hexdigest(),
             faults=tuple(self.faults),
+            debug=document.debug,
         )
 
     def _again(self, model: type[M], root: Node, path: Path) -> M:

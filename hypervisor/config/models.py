@@ -146,6 +146,23 @@ class Boot(Part):
     )
 
 
+def _port(value: str | None) -> str | None:
+    if value is not None:
+        _, _, port = value.rpartition(":")
+        if not (port.isascii() and port.isdigit() and int(port) < 1 << 16):
+            raise ValueError(f"must be HOST:PORT, or a port of the loopback, not '{value}'")
+    return value
+
+
+class DebugOptions(Part):
+    """Tools that a run comes with. They change nothing in it."""
+
+    gdb: Annotated[str | None, AfterValidator(_port)] = Field(
+        default=None, description="where GDB may connect: HOST:PORT, or :PORT for the loopback"
+    )
+    wait: bool = Field(default=False, description="run nothing before GDB says so")
+
+
 class Document(Part):
     """A machine description."""
 
@@ -164,6 +181,7 @@ class Document(Part):
         description="device whose serial line is the machine's console; by default the one "
         "whose backend is stdio",
     )
+    debug: DebugOptions = DebugOptions()
     strict: bool = Field(
         default=False, description="stop where the guest touches what does not exist"
     )

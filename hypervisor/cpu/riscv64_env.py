@@ -60,6 +60,24 @@ CSRS = {
 }
 """Registers a snapshot carries through the CSR accessor: name -> CSR number."""
 
+VIEWS = {
+    "fcsr": 0x003,
+    "sstatus": 0x100,
+    "sie": 0x104,
+    "sip": 0x144,
+    "misa": 0x301,
+    "mcycle": 0xB00,
+    "minstret": 0xB02,
+    "cycle": 0xC00,
+    "time": 0xC01,
+    "instret": 0xC02,
+    "mvendorid": 0xF11,
+    "marchid": 0xF12,
+    "mimpid": 0xF13,
+    "mhartid": 0xF14,
+}
+"""Registers that show others, or are constant, and are in no snapshot: name -> CSR number."""
+
 PMP_ADDRESSES = tuple(range(0x3B0, 0x3C0))
 PMP_CONFIGURATIONS = (0x3A0, 0x3A2)
 PMP_TABLE = 1008

@@ -40,7 +40,8 @@ class Registers(Mapping[str, int]):
         at = self._fields.get(name)
         if at is not None:
             return c_uint64.from_address(self._address + at).value
-        return self.read_csr(self._csrs[name])
+        number = self._csrs.get(name)
+        return self.read_csr(env.VIEWS[name] if number is None else number)
 
     def __setitem__(self, name: str, value: int) -> None:
         value &= NEVER
@@ -51,7 +52,9 @@ class Registers(Mapping[str, int]):
         elif (at := self._fields.get(name)) is not None:
             c_uint64.from_address(self._address + at).value = value
         else:
-            internals().csr(self._address, self._csrs[name], None, value, NEVER)
+            number = self._csrs.get(name)
+            number = env.VIEWS[name] if number is None else number
+            internals().csr(self._address, number, None, value, NEVER)
 
     def arguments(self) -> list[int]:
         """a0 to a7, at one go."""

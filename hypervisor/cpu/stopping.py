@@ -105,6 +105,14 @@ class HartStops:
             )
             self._hart.flush_translations()
 
+    def has_stepped(self) -> bool:
+        """At a safe point: whether the hart has left the instruction that a step began at, and the
+        addresses that it may step through."""
+        cell, pc = self._hart.cell, self._hart.pc
+        if (pc, self._hart.executed) == (cell.resume_pc, cell.resume_at):
+            return False
+        return not cell.step_from <= pc < cell.step_to
+
     def let_run(self) -> None:
         """Watch instructions no longer."""
         if self._every is not None:
