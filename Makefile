@@ -10,7 +10,7 @@ run: $(VENV)/installed
 	@$(BIN)/python -m tools.first_run
 
 test: packages $(VENV)/developer
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup
 
 check: $(VENV)/developer
 	$(BIN)/ruff check .

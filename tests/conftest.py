@@ -28,12 +28,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out campaigns, unless they are asked for."""
+    """Leave out campaigns, unless they are asked for, and keep together what shares a fixture."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
     if config.getoption("--run-slow"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
     config.hook.pytest_deselected(items=slow)
     items[:] = [item for item in items if item not in slow]
+
+
+def _group(item: pytest.Item) -> str:
+    """What runs in one process where tests run in several: a file, and all that is restored from
+    one boot."""
+    return "reference" if "reference_of" in getattr(item, "fixturenames", ()) else item.path.name
 
 
 @pytest.fixture(scope="session")
