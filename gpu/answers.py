@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from gpu.context import Context
 
 _BUILD_SUCCESS, _BUILD_NONE, _BUILD_ERROR = 0, -1, -2
+KINDS_OF_RECORD: dict[str, type[protocol.Answer]] = {
+    kind.__name__: kind
+    for kind in (protocol.ProgramInfo, protocol.KernelInfo, protocol.ImageFormats)
+}
+"""Answers that are complete before their time has come."""
 _TYPES = {"build": 4, "binary": 4, "link": 4, "compile": 1}
 """CL_PROGRAM_BINARY_TYPE by the recipe."""
 _LIBRARY = 2

@@ -112,9 +112,8 @@ class Build:
 class Builds:
     """Starts builds and keeps their results."""
 
-    def __init__(self, workers: Workers, seconds: float, folder: Path | None = None) -> None:
+    def __init__(self, workers: Workers, folder: Path | None = None) -> None:
         self._workers = workers
-        self._seconds = seconds
         self._folder = folder or _cache_folder()
 
     def build(self, recipe: Recipe) -> Build:
@@ -138,7 +137,7 @@ class Builds:
         """Wait for a build, and keep what is good of it."""
         failure = _FAILURES[recipe[0]]
         try:
-            result = worker.receive(self._seconds)
+            result = worker.receive()
             built = parse(result, failure, key)
         except WorkerLostError as error:
             reason = "it took too long" if "took more" in str(error) else "the compiler failed"

@@ -12,6 +12,7 @@ from gpu.answers import answer_bytes, produce
 from gpu.blobs import Blob, check_pieces
 from gpu.commands import HANDLERS, ROLES
 from gpu.kernel_commands import changed_arguments
+from gpu.link import Concern, Link
 from gpu.objects import (
     Buffer,
     ClContext,
@@ -25,7 +26,7 @@ from gpu.objects import (
     RefusedError,
 )
 from gpu.opencl import Status
-from gpu.process import Worker, WorkerLostError
+from gpu.process import WorkerLostError
 from gpu.protocol_fields import Kind, New, Ref
 from gpu.work import Operation, Producer, Submission, Work
 from hypervisor.device.board import MemoryAccessError
@@ -57,19 +58,15 @@ class Context:
         """Why the worker is gone, until a new CreateContext."""
         self.commands = 0
         self.latched: protocol.LatchedError | None = None
+        self.reading = (0, 0)
+        """Number and opcode of the command that is being read."""
         self.submission: Submission | None = None
         """The one whose packets are being read."""
-        self._numbers = 1
-        self._rings: dict[int, deque[Submission]] = {}
-        self._worker: Worker | None = None
-        self._outbox: list[tuple[Operation, Work | Object | None]] = []
-        self._message = 0
-        """The last message that was sent."""
-        self._sent: dict[int, list[Work | Object | None]] = {}
-        self._replies: dict[int, list[tuple[int, int]]] = {}
-        self._arrived = 0
-        self._applied = 0
-        self._device_copied = 0
+        self.front_end: Callable[[protocol.Command], Status] | None = None
+        """Executes the commands that are the front end's own, where it has any."""
+        self.numbers = 1
+        self.rings: dict[int, deque[Submission]] = {}
+        self.link = Link(gpu, self.lose)
 
     # -- what front ends call -----------------------------------------------------------------
 
@@ -90,12 +87,12 @@ class Context:
             or mapped + len(pieces) > MAX_PIECES
         )
         size = sum(size for _, size in pieces)
-        if shadow and not self._charge(size):
+        if shadow and not self.charge(size):
             return Status.MEM_OBJECT_ALLOCATION_FAILURE
         granted = Blob(self.new_number(), pieces, memory, shadow)
         self.blobs[blob] = granted
-        if self._worker is not None:
-            self._send_blob(granted)
+        if self.link.worker is not None:
+            self.link.send_blob(granted)
         return Status.SUCCESS
 
     def revoke(self, blob: int) -> Status:
@@ -107,10 +104,10 @@ class Context:
         for thing in self.table.values():
             if isinstance(thing, Buffer | Image) and thing.blob is granted:
                 thing.failure = Status.INVALID_MEM_OBJECT
-        if self._worker is not None:
+        if self.link.worker is not None:
             self.operate("revoke", granted.number)
-            self._flush()
-            self._await(self._message)
+            self.link.flush()
+            self.link.wait(self.link.message)
         self._let_go(granted)
         return Status.SUCCESS
 
@@ -125,19 +122,19 @@ class Context:
         for packet in protocol.decode(stream):
             self._take(packet, submission)
         self.submission = None
-        self._flush()
-        submission.message = max(submission.message, self._message)
-        waiting = self._rings.setdefault(ring, deque())
+        self.link.flush()
+        submission.message = max(submission.message, self.link.message)
+        waiting = self.rings.setdefault(ring, deque())
         waiting.append(submission)
         if len(waiting) == 1:
-            self._expect(ring)
+            self.expect(ring)
         if self.gpu.options.timing == "strict" and not submission.unsent:
-            self._await(submission.message)
+            self.link.wait(submission.message)
 
     def close(self) -> None:
         """Give up everything. No signal is called any more."""
         self.is_closed = True
-        self._end_worker()
+        self.link.end()
         for thing in self.table.values():
             if isinstance(thing, Program) and thing.build is not None:
                 thing.build.close()
@@ -147,7 +144,7 @@ class Context:
         self.used = 0
         self.table.clear()
         self.blobs.clear()
-        self._rings.clear()
+        self.rings.clear()
         self.gpu.forget(self)
 
     # -- packets ------------------------------------------------------------------------------
@@ -156,6 +153,7 @@ class Context:
         index = self.commands
         self.commands += 1
         self.gpu.commands += 1
+        self.reading = (index, packet.opcode)
         place, status, producer = packet.answer, packet.status, None
         command = packet.command
         if place is not None:
@@ -180,7 +178,10 @@ class Context:
     def _handle(self, command: protocol.Command) -> Producer | None:
         kind = type(command)
         if kind.front_end:
-            raise RefusedError(Status.INVALID_OPERATION)
+            status = self.front_end(command) if self.front_end else Status.INVALID_OPERATION
+            if status != Status.SUCCESS:
+                raise RefusedError(status)
+            return None
         if kind not in _ALWAYS:
             if self.gpu.limits.reason:
                 raise RefusedError(Status.DEVICE_NOT_AVAILABLE)
@@ -244,13 +245,14 @@ class Context:
         return self.gpu.board.clock.now()
 
     def new_number(self) -> int:
-        self._numbers += 1
-        return self._numbers
+        self.numbers += 1
+        return self.numbers
 
     def add(self, identifier: int, thing: Object, *operation: Any, charge: int = 0) -> None:
         """Give an object its id, and have the worker make it. Without quota RefusedError."""
-        if charge and not self._charge(charge):
+        if charge and not self.charge(charge):
             raise RefusedError(Status.MEM_OBJECT_ALLOCATION_FAILURE)
+        thing.command = self.reading
         self.table[identifier] = thing
         for parent in thing.parents():
             parent.uses += 1
@@ -271,17 +273,21 @@ class Context:
             thing.uses -= 1
             self._dispose(thing)
 
-    def operate(self, *operation: Any, concerns: Work | Object | None = None) -> None:
+    def operate(self, *operation: Any, concerns: Concern = None) -> None:
         """Have the worker do something, after all that was sent before."""
-        self._outbox.append((operation, concerns))
+        self.link.operate(operation, concerns)
 
     def revive(self) -> None:
         """A new worker for a context that lost its own, or had none."""
         self.lost = ""
-        if self._worker is None:
-            self._start_worker()
+        if self.link.worker is None:
+            try:
+                self.link.start(list(self.blobs.values()))
+            except WorkerLostError as error:
+                self.lose(str(error))
 
-    def _charge(self, size: int) -> bool:
+    def charge(self, size: int) -> bool:
+        """Take device memory from the quota; False where there is not so much."""
         limit = self.gpu.limits.memory
         if self.used + size > limit or self.gpu.used + size > limit:
             return False
@@ -320,6 +326,7 @@ class Context:
         assert submission is not None
         work.queued = self.now()
         work.submission = submission
+        work.command = self.reading
         work.waits = waits
         if event:
             self.table[event] = Event(
@@ -371,9 +378,10 @@ class Context:
         queue, submission = work.queue, work.submission
         now = self.now()
         work.is_sent = True
+        work.waits = ()
         start = max(work.start, now)
         if work.operation is not None and work.status is None:
-            if any(thing.failure for thing in work.objects):
+            if any(thing.failure for thing in work.objects) or _is_revoked(work):
                 work.status = Status.INVALID_MEM_OBJECT
             elif self.lost:
                 work.status = Status.OUT_OF_RESOURCES
@@ -386,14 +394,14 @@ class Context:
                     blob.owe(offset, size)
                     if submission is not None:
                         submission.outputs.append((blob, offset, size))
-                self._outbox.append((self._operation(work), work))
+                self.link.operate(self._operation(work), work)
         work.start = start
         work.end = max(work.end, start)
         if queue is not None:
             queue.end = max(queue.end, work.end)
         if submission is not None:
             submission.ready = max(submission.ready, work.end)
-            submission.message = self._message + 1
+            submission.message = self.link.message + 1
             submission.unsent -= 1
             if not submission.unsent and submission is not self.submission:
                 self._resolved(submission)
@@ -410,21 +418,24 @@ class Context:
         return (name, number, changed_arguments(kernel, work.arguments), *sizes)
 
     def _resolved(self, submission: Submission) -> None:
-        waiting = self._rings.get(submission.ring)
+        waiting = self.rings.get(submission.ring)
         if waiting and waiting[0] is submission and submission.at is None:
-            self._expect(submission.ring)
+            self.expect(submission.ring)
 
-    def _expect(self, ring: int) -> None:
+    def expect(self, ring: int) -> None:
         """Tell when the first submission of a ring will be complete, if that is known."""
-        submission = self._rings[ring][0]
+        submission = self.rings[ring][0]
         if submission.unsent or submission.at is not None:
             return
-        submission.at = self.gpu.round_up(max(submission.ready, self.now()))
+        at = submission.saved_at
+        if at is None:
+            at = self.gpu.round_up(max(submission.ready, self.now()))
+        submission.at = at
         self.gpu.expect(submission.at, self, ring)
 
     def complete(self, ring: int, at: int) -> None:
         """The time of a ring's first submission has come."""
-        waiting = self._rings.get(ring)
+        waiting = self.rings.get(ring)
         if not waiting or waiting[0].at != at:
             return
         submission = waiting[0]
@@ -435,7 +446,7 @@ class Context:
         for place, status, producer in submission.answers:
             self._answer(place, status, producer, at)
         if waiting:
-            self._expect(ring)
+            self.expect(ring)
         submission.signal()
 
     def _answer(
@@ -454,142 +465,68 @@ class Context:
 
     # -- the worker ---------------------------------------------------------------------------
 
-    def _start_worker(self) -> None:
-        try:
-            self._worker = self.gpu.workers.take("execute")
-            for blob in self.blobs.values():
-                self._send_blob(blob)
-        except WorkerLostError as error:
-            self._lose(str(error))
-
-    def _send_blob(self, blob: Blob) -> None:
-        memory = self.gpu.board.memory
-        if blob.has_shadow:
-            pieces, fd = [(0, blob.size)], blob.shadow_fd
-        else:
-            pieces = [(address - memory.base, size) for address, size in blob.pieces]
-            fd = memory.fd
-        self._flush()
-        self.operate("grant", blob.number, pieces)
-        self._flush(fd)
-
-    def _flush(self, fd: int | None = None) -> None:
-        """Send what is to be done."""
-        if not self._outbox:
-            return
-        outbox, self._outbox = self._outbox, []
-        if self._worker is None:
-            for _, concerns in outbox:
-                self._fail(concerns, Status.OUT_OF_RESOURCES)
-            return
-        self._message += 1
-        self._sent[self._message] = [concerns for _, concerns in outbox]
-        self._worker.count(len(outbox))
-        try:
-            self._worker.send((self._message, [operation for operation, _ in outbox]), fd)
-        except WorkerLostError as error:
-            self._lose(str(error))
-
-    def _await(self, message: int) -> None:
-        """Wait until the host has done all up to `message`. What came of it is kept."""
-        while self._arrived < message and self._worker is not None:
-            try:
-                self._arrive(self._worker.receive())
-            except WorkerLostError as error:
-                self._lose(str(error))
-
-    def _arrive(self, reply: dict[str, Any]) -> None:
-        assert self._worker is not None
-        if reply.get("ready") is True:
-            return
-        number, failed, copied = reply.get("done"), reply.get("failed"), reply.get("copied")
-        if not (
-            isinstance(number, int)
-            and isinstance(failed, list)
-            and isinstance(copied, int)
-            and number == self._arrived + 1
-            and number <= self._message
-            and all(_is_failure(each, len(self._sent[number])) for each in failed)
-        ):
-            raise self._worker.lose("the GPU's worker sent nonsense")
-        self._replies[number] = [(index, code) for index, code in failed]
-        self._arrived = number
-        self.gpu.copied += copied - self._device_copied
-        self._device_copied = copied
-
     def collect(self, message: int) -> None:
         """Wait for all up to `message`, and let the guest see what came of it."""
-        self._await(message)
-        if self._applied >= message or not self._sent:
-            return
-        self.gpu.board.memory.wrote()
-        while self._applied < message and self._applied + 1 in self._replies:
-            self._applied += 1
-            concerned = self._sent.pop(self._applied)
-            for index, code in self._replies.pop(self._applied):
-                self._fail(concerned[index], _status(code))
+        self.link.wait(message)
+        if self.link.taken < message:
+            self.gpu.board.memory.wrote()
+            for concern, status in self.link.take(message):
+                self._fail(concern, status)
 
-    def _fail(self, concerns: Work | Object | None, status: Status) -> None:
-        if isinstance(concerns, Work):
-            if concerns.status is None:
-                concerns.status = status
-                self._latch(self.commands, 0, status)
-            if concerns.arguments is not None:  # nobody knows which of them it took
-                kernel = concerns.objects[0]
+    def _fail(self, concern: Concern, status: Status) -> None:
+        if isinstance(concern, Work):
+            if concern.status is None:
+                concern.status = status
+                self._latch(*concern.command, status)
+            if concern.arguments is not None:  # nobody knows which of them it took
+                kernel = concern.objects[0]
                 assert isinstance(kernel, Kernel)
-                kernel.sent = [None] * len(concerns.arguments)
-        elif concerns is not None:
-            if status in _NO_MEMORY and isinstance(concerns, Buffer | Image):
+                kernel.sent = [None] * len(concern.arguments)
+        elif concern is not None:
+            if status in _NO_MEMORY and isinstance(concern, Buffer | Image):
                 status = Status.MEM_OBJECT_ALLOCATION_FAILURE
-            concerns.failure = status
-            self._latch(self.commands, 0, status)
+            concern.failure = status
+            self._latch(*concern.command, status)
 
-    def _lose(self, reason: str) -> None:
+    def lose(self, reason: str) -> None:
         """The worker is no more: what was under way has failed, and what there was is lost."""
-        if self.lost or self.is_closed:
+        pending = self.link.abandon()
+        if self.is_closed:
             return
-        self.gpu.board.log(f"{self.gpu.name}: context {self.label} is lost: {reason}")
-        self.lost = reason
-        self._end_worker()
+        if not self.lost:
+            self.gpu.board.log(f"{self.gpu.name}: context {self.label} is lost: {reason}")
+        self.lost = self.lost or reason
         for thing in self.table.values():
             if not isinstance(thing, Event):
                 thing.failure = Status.OUT_OF_RESOURCES
-        pending = [work for works in self._sent.values() for work in works]
-        pending += [concerns for _, concerns in self._outbox]
-        self._sent.clear()
-        self._replies.clear()
-        self._outbox.clear()
-        self._arrived = self._applied = self._message
-        for concerns in pending:
-            self._fail(concerns, Status.OUT_OF_RESOURCES)
+        for concern in pending:
+            self._fail(concern, Status.OUT_OF_RESOURCES)
         for thing in list(self.table.values()):
-            if isinstance(thing, Queue) and thing.unsent:
-                for work in list(thing.unsent):
-                    work.status = Status.OUT_OF_RESOURCES
-                    if work in thing.unsent:
-                        self._send_lost(work)
+            if isinstance(thing, Queue):
+                self._lose_queue(thing)
 
-    def _send_lost(self, work: Work) -> None:
+    def _lose_queue(self, queue: Queue) -> None:
         """Complete what waits, whatever it waits for."""
-        assert work.queue is not None
-        assert work.queue.unsent is not None
-        del work.queue.unsent[work]
-        self.give_back(work.objects)
-        work.needs = -1
-        self.send(work)
-
-    def _end_worker(self) -> None:
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+        while queue.unsent:
+            work = next(iter(queue.unsent))
+            del queue.unsent[work]
+            self.give_back(work.objects)
+            work.status = Status.OUT_OF_RESOURCES
+            work.needs = -1
+            self.send(work)
 
     # -- snapshots ----------------------------------------------------------------------------
 
     def save(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """Plain data; see gpu.state."""
+        from gpu.state import save_context
+
+        return save_context(self)
 
     def load(self, state: dict[str, Any], resume: Resume) -> None:
-        raise NotImplementedError
+        from gpu.state import load_context
+
+        load_context(self, state, resume)
 
 
 _NO_MEMORY = (
@@ -599,15 +536,5 @@ _NO_MEMORY = (
 )
 
 
-def _is_failure(pair: Any, count: int) -> bool:
-    return (
-        isinstance(pair, list)
-        and len(pair) == 2
-        and all(isinstance(each, int) for each in pair)
-        and 0 <= pair[0] < count
-    )
-
-
-def _status(code: int) -> Status:
-    known = code < 0 and code in Status._value2member_map_
-    return Status(code) if known else Status.OUT_OF_RESOURCES
+def _is_revoked(work: Work) -> bool:
+    return any(blob.is_revoked for blob, _, _ in chain(work.inputs, work.outputs))

@@ -26,7 +26,7 @@ class Gpu:
         self.options = options
         self.board = board
         self.workers = Workers(options.opencl, sharing)
-        self.builds = Builds(self.workers, options.opencl.timeout / 1e9)
+        self.builds = Builds(self.workers)
         self.engine = Engine()
         self.contexts: dict[int, Context] = {}
         self.used = 0
@@ -49,6 +49,11 @@ class Gpu:
             if self._limits.reason:
                 self.board.log(f"{self.name}: {self._limits.reason}: no guest can compute")
         return self._limits
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether it is known that the host has no device."""
+        return self._limits is not None and bool(self._limits.reason)
 
     def capset(self) -> bytes:
         """The packed protocol.Capset."""

@@ -151,6 +151,8 @@ def enqueue_map(
 ) -> None:
     memory = mapping.memory
     assert memory is not None
+    assert work.operation is not None
+    mapping.operation = work.operation
     work.objects = (memory,)
     work.cost = context.gpu.options.model.launch
     work.outputs = ranges_of(mapping)

@@ -32,6 +32,8 @@ class Object:
     scope: ClContext | None = None
     uses: int = 0
     is_released: bool = False
+    command: tuple[int, int] = (0, 0)
+    """Number and opcode of the command that made it."""
     failure: Status = Status.SUCCESS
     """Why it is of no use any more: its context was lost, or the device could not make it."""
 
@@ -158,6 +160,8 @@ class Mapping(Object):
     ranges: tuple[tuple[int, int], ...] = ()
     """Offsets and sizes in the blob."""
     flags: int = 0
+    operation: tuple[Any, ...] = ()
+    """What had the worker map it."""
 
     def parents(self) -> tuple[Object, ...]:
         return (self.memory,) if self.memory is not None else ()

@@ -28,6 +28,8 @@ START_SECONDS = 60.0
 """Host time that a worker may take until it has looked at the device."""
 MAX_MESSAGE = 64 << 20
 _LENGTH = struct.Struct("<I")
+_PATIENCE = 4
+"""Timeouts that pass beyond the first until a worker is ended that did not get to compute."""
 _SLICE = 0.05
 """Seconds between looks at the progress of a worker that is waited for."""
 _PASSED_ON = ("OCL_ICD_VENDORS", "OCL_ICD_FILENAMES", "LD_LIBRARY_PATH", "LANG", "POCL_DEVICES")
@@ -65,7 +67,8 @@ class Worker:
         self._description: dict[str, Any] | None = None
         self._progress: memoryview | None = None
         self._sent = 0
-        self._seen = (0, 0.0)
+        self._seen: tuple[int, float, float] | None = None
+        """Commands done when it was last seen to go on, when that was, and its processor time."""
         self.is_lost = ""
         """Why it is no more."""
         self.send({"platform": options.platform, "device": options.device, "sharing": sharing})
@@ -108,7 +111,7 @@ class Worker:
     def count(self, commands: int) -> None:
         """So many more commands were sent."""
         if self._progress is not None and self._progress[0] >= self._sent:
-            self._seen = (self._progress[0], time.monotonic())
+            self._seen = None
         self._sent += commands
 
     def send(self, message: Any, fd: int | None = None) -> None:
@@ -143,19 +146,13 @@ class Worker:
 
     def receive(self, seconds: float | None = None) -> Any:
         """The next message. Without `seconds`, the command it is at may take its timeout."""
+        deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             message = self.poll()
             if message is not None:
                 return message
             if not self._poll.poll(_SLICE * 1000):
-                self._look(None if seconds is None else self._deadline(seconds))
-
-    def _deadline(self, seconds: float) -> float:
-        count, since = self._seen
-        if not since:
-            since = time.monotonic()
-            self._seen = (count, since)
-        return since + seconds
+                self._look(deadline)
 
     def poll(self) -> Any:
         """The next message that is there, None where there is none."""
@@ -194,17 +191,32 @@ class Worker:
     # -- its end ------------------------------------------------------------------------------
 
     def _look(self, deadline: float | None) -> None:
-        """While it is waited for: end it when one command took too long."""
+        """While it is waited for: end it when one command took too long. Where others use the
+        host's processors too, it may take longer until it had the time itself."""
         now = time.monotonic()
-        if deadline is None:
-            progress = self._progress[0] if self._progress is not None else 0
-            count, since = self._seen
-            if not since or (progress != count and progress <= self._sent):
-                self._seen = (progress, now)
-                return
-            deadline = since + self._timeout
-        if now > deadline:
+        if deadline is not None:
+            if now > deadline:
+                raise self.lose("the GPU's worker does not answer")
+            return
+        progress = self._progress[0] if self._progress is not None else 0
+        if self._seen is None or (progress != self._seen[0] and progress <= self._sent):
+            self._seen = (progress, now, self._processor_seconds())
+            return
+        _, since, used = self._seen
+        over = now - since - self._timeout
+        if over > 0 and (
+            over > _PATIENCE * self._timeout or self._processor_seconds() - used > self._timeout
+        ):
             raise self.lose(f"a command took more than {self._timeout:g} s")
+
+    def _processor_seconds(self) -> float:
+        """What the worker has used of the host's processors."""
+        try:
+            with open(f"/proc/{self._process.pid}/stat", encoding="ascii") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _cause(self) -> str:
         try:

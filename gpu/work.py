@@ -24,6 +24,7 @@ class Work:
 
     __slots__ = (
         "arguments",
+        "command",
         "cost",
         "dependents",
         "end",
@@ -60,6 +61,8 @@ class Work:
         self.outputs = outputs
         self.priority = queue.priority if queue is not None else 0
         self.submission: Submission | None = None
+        self.command = (0, 0)
+        """Number and opcode of its command."""
         self.needs = 0
         """How many of those that it waits for have not been sent."""
         self.dependents: list[Work] = []
@@ -78,7 +81,18 @@ class Work:
 class Submission:
     """One stream of packets, and what its fence waits for."""
 
-    __slots__ = ("answers", "at", "message", "outputs", "ready", "ring", "signal", "tag", "unsent")
+    __slots__ = (
+        "answers",
+        "at",
+        "message",
+        "outputs",
+        "ready",
+        "ring",
+        "saved_at",
+        "signal",
+        "tag",
+        "unsent",
+    )
 
     def __init__(self, ring: int, tag: int, now: int, signal: Callable[[], None]) -> None:
         self.ring = ring
@@ -88,6 +102,8 @@ class Submission:
         """Virtual time at which all that was sent is complete."""
         self.at: int | None = None
         """When it is signalled, once that is known."""
+        self.saved_at: int | None = None
+        """The same, as a snapshot had it."""
         self.message = 0
         """The last message to the worker that has to do with it."""
         self.unsent = 0

@@ -82,8 +82,7 @@ class Executor:
                 event = self._operations[name](*arguments)
             except cl.Error as error:
                 failed.append((index, error.code))
-            except (OSError, MemoryError, KeyError, ValueError):
-                # KeyError: what it names could not be made.
+            except Exception:  # what it names could not be made, or memory is short
                 failed.append((index, OUT_OF_RESOURCES))
             else:
                 if event is not None:

@@ -139,6 +139,7 @@ class Memories:
         descriptor.shape = shape[:3]
         descriptor.array_size = shape[3]
         descriptor.pitches = (0, 0)
+        descriptor.num_mip_levels = descriptor.num_samples = 0
         flags, host = READ_WRITE, None
         keep: object = None
         size = _image_bytes(shape, pitches)
@@ -150,7 +151,9 @@ class Memories:
             flags |= USE_HOST_PTR
             host = self.blobs[origin].bytes[offset : offset + size]
         memory = Memory(
-            _low.Image(self._context, flags, _low.ImageFormat(*format_), descriptor, host),
+            _low.Image(
+                self._context, flags, _low.ImageFormat(*format_), hostbuf=host, desc=descriptor
+            ),
             size,
             keep,
         )

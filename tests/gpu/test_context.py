@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-
-import pytest
 
 from gpu import protocol as p
 from gpu.opencl import Status
@@ -17,13 +14,6 @@ __kernel void saxpy(float a, __global const float *x, __global float *y) {
     y[i] = a * x[i] + y[i];
 }
 """
-
-
-@pytest.fixture
-def guest() -> Iterator[GuestBench]:
-    with GuestBench() as guest:
-        guest.set_up()
-        yield guest
 
 
 def test_saxpy_on_the_guests_own_pages(guest: GuestBench) -> None:
