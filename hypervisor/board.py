@@ -29,12 +29,12 @@ class Power:
 
 
 class MachineBoard:
-    """What the machine hands to each device (hypervisor.device.Board)."""
+    """What the machine hands to one device (hypervisor.device.Board)."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, name: str) -> None:
         self._machine = machine
         self.clock = machine.clock
-        self.memory = machine.memory
+        self.memory = machine.observer.memory_for(name)
         self.host = machine.host
         self.control = machine.power
         self.harts: Sequence[Any] = machine.cpu
@@ -42,6 +42,8 @@ class MachineBoard:
         self.machine_mode = machine.description.machine_mode
         self.post = machine.inbox.post
         self.log = machine.log
+        self.wants = machine.events.wants
+        self.publish = machine.observer.publish
         self.guest_error = machine.guest_error
 
     def current_hart(self) -> int:

@@ -8,63 +8,190 @@ never stops the machine. Watching changes nothing in the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from hypervisor.device.events import (
+    KINDS,
+    DeviceEvent,
+    Event,
+    GpuCommand,
+    InterruptAcknowledge,
+    InterruptComplete,
+    VirtqueueCompletion,
+    VirtqueueRequest,
+    plain_fields,
+)
+from hypervisor.device.registers import Field
+
+__all__ = [
+    "KINDS",
+    "DeviceEvent",
+    "DmaTransfer",
+    "Event",
+    "Events",
+    "FaultInjected",
+    "FirmwareCall",
+    "GpuCommand",
+    "InterruptAcknowledge",
+    "InterruptChange",
+    "InterruptComplete",
+    "InterruptTaken",
+    "MmioAccess",
+    "Reset",
+    "Subscription",
+    "TimerFired",
+    "Trap",
+    "VirtqueueCompletion",
+    "VirtqueueRequest",
+    "plain_fields",
+]
+
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened, at a virtual time in ns."""
-
-    time: int
-
-
-@dataclass(frozen=True, slots=True)
-class MmioAccess(Event):
+class MmioAccess(DeviceEvent):
     """A guest's load from or store to a device."""
 
-    device: str
+    kind = "mmio"
     register: str
     """The register's name; its offset in hex where the table has none."""
     offset: int
     size: int
     value: int
     is_write: bool
+    hart: int = 0
+    fields: Sequence[Field] = field(
+        default=(), compare=False, repr=False, metadata={"live": "the register's table"}
+    )
+
+    @property
+    def subject(self) -> str:
+        return f"{self.device}.{self.register}"
+
+    @property
+    def decoded(self) -> str:
+        """The fields that are not zero: `THRE TEMT WLS=3`."""
+        parts = []
+        for each in self.fields:
+            value = each.of(self.value)
+            if value:
+                parts.append(each.name if each.width == 1 else f"{each.name}={value:#x}")
+        return " ".join(parts)
 
     def __str__(self) -> str:
         arrow = "<-" if self.is_write else "->"
-        return f"mmio {self.device}.{self.register} {arrow} {self.value:#x} ({self.size} bytes)"
+        name = f"{self.device}.{self.register}"
+        decoded = self.decoded
+        said = f" {{{decoded}}}" if decoded else ""
+        return f"mmio {name} {arrow} {self.value:#x} ({self.size} bytes){said}"
 
 
 @dataclass(frozen=True, slots=True)
-class InterruptChange(Event):
+class InterruptChange(DeviceEvent):
     """A device raised or lowered its interrupt line."""
 
-    device: str
+    kind = "irq"
     level: bool
+    input: str = ""
+    """The controller's input that the line leads to: CONTROLLER.NUMBER."""
 
     def __str__(self) -> str:
         return f"irq {self.device} {'raised' if self.level else 'lowered'}"
 
 
 @dataclass(frozen=True, slots=True)
+class InterruptTaken(Event):
+    """A hart entered its handler for an interrupt."""
+
+    kind = "taken"
+    hart: int
+    number: int
+    name: str
+    pc: int
+    """Where it was interrupted (virtual address)."""
+
+    @property
+    def subject(self) -> str:
+        return f"hart{self.hart}"
+
+    def __str__(self) -> str:
+        return f"taken hart {self.hart} {self.name} at {self.pc:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trap(Event):
+    """A hart entered its handler for an exception."""
+
+    kind = "trap"
+    hart: int
+    number: int
+    name: str
+    pc: int
+    value: int
+    """What the architecture tells of it: the faulting address, mostly."""
+
+    @property
+    def subject(self) -> str:
+        return f"hart{self.hart}"
+
+    def __str__(self) -> str:
+        return f"trap hart {self.hart} {self.name} at {self.pc:#x} ({self.value:#x})"
+
+
+@dataclass(frozen=True, slots=True)
+class DmaTransfer(DeviceEvent):
+    """A device read or wrote guest memory (guest-physical address)."""
+
+    kind = "dma"
+    address: int
+    size: int
+    is_write: bool
+
+    def __str__(self) -> str:
+        what = "writes" if self.is_write else "reads"
+        return f"dma {self.device} {what} {self.size} bytes at {self.address:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired(Event):
+    """A timer came due and was served."""
+
+    kind = "timer"
+    name: str
+    deadline: int
+    """Virtual time (ns) it was armed for; the time of the event is the safe point after it."""
+
+    @property
+    def subject(self) -> str:
+        return self.name
+
+    def __str__(self) -> str:
+        return f"timer {self.name} due {self.deadline}"
+
+
+@dataclass(frozen=True, slots=True)
 class FirmwareCall(Event):
     """A hart called the built-in firmware."""
 
+    kind = "firmware"
     hart: int
     extension: int
     function: int
+
+    @property
+    def subject(self) -> str:
+        return f"hart{self.hart}"
 
     def __str__(self) -> str:
         return f"sbi hart {self.hart} extension {self.extension:#x} function {self.function}"
 
 
 @dataclass(frozen=True, slots=True)
-class FaultInjected(Event):
+class FaultInjected(DeviceEvent):
     """A fault happened that was asked for."""
 
-    device: str
+    kind = "fault"
     fault: str
     """Which one, such as faults.0."""
     what: str
@@ -77,18 +204,11 @@ class FaultInjected(Event):
 class Reset(Event):
     """The machine was reset."""
 
+    kind = "power"
+
     def __str__(self) -> str:
         return "reset"
 
-
-KINDS: dict[str, type[Event]] = {
-    "mmio": MmioAccess,
-    "irq": InterruptChange,
-    "firmware": FirmwareCall,
-    "power": Reset,
-    "fault": FaultInjected,
-}
-"""Names of the event types, as the command line takes them."""
 
 E = TypeVar("E", bound=Event)
 
@@ -113,6 +233,9 @@ class Events:
         self._report = report
         self._watchers: dict[type[Event], list[Subscription]] = {}
         self.on_change: list[Callable[[], None]] = []
+        self.gather: Callable[[], None] | None = None
+        """Where native code notes events by itself: publishes those, which happened before any
+        that is published now."""
 
     def subscribe(
         self, kind: type[E], callback: Callable[[E], None], where: Callable[[E], bool] | None = None
@@ -134,6 +257,8 @@ class Events:
         return bool(self._watchers.get(kind))
 
     def publish(self, event: Event) -> None:
+        if self.gather is not None:
+            self.gather()
         for subscription in list(self._watchers.get(type(event), ())):
             try:
                 if subscription.where is None or subscription.where(event):

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
@@ -28,15 +27,17 @@ from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.riscv64_env import CAUSES
 from hypervisor.ctrl_c import DeferredCtrlC
 from hypervisor.device import Board, ByteChannel, Device, Display
-from hypervisor.events import Events, FirmwareCall, InterruptChange, MmioAccess, Reset
+from hypervisor.events import Events, FirmwareCall, Reset
 from hypervisor.faults import Faults
 from hypervisor.host_io import HostThreads, Inbox
 from hypervisor.memory import Memory
+from hypervisor.observer import Observer
 from hypervisor.outcome import GuestFailure, Outcome
 from hypervisor.report import describe_hart
 from hypervisor.stops import Breakpoints
 from hypervisor.time.clock import VirtualClock, to_nanoseconds, to_units
 from hypervisor.time.pacing import Pacer
+from hypervisor.trace.tracer import Tracer
 
 SLICE_UNITS = 64_000 * 32 // 25
 """How long one hart runs while others wait for their turn: 64 us."""
@@ -68,7 +69,6 @@ class Machine:
         self.clock = VirtualClock(description.epoch)
         self.inbox = Inbox(self.kick)
         self.events = Events(self.log)
-        self.events.on_change.append(self._watchers_changed)
         self.power = Power(self.kick)
         self.host = HostThreads(self.clock)
         self.console = MachineConsole(self)
@@ -86,6 +86,7 @@ class Machine:
         self.interrupt_sinks: dict[str, Callable[[bool], None]] = {}
         """Where each device's interrupt line leads."""
         self.faults = Faults(self)
+        self.observer = Observer(self)
         self._failure: Outcome | None = None
         self._ctrl_c = DeferredCtrlC(self.kick)
         self.turn = 0
@@ -94,6 +95,8 @@ class Machine:
         self._stepping: Hart | None = None
         self._only: Hart | None = None
         self._is_closed = False
+        self.tracers: list[Tracer] = []
+        """Traces that are being made, and those that have ended."""
         # What was built before a failure is let go of.
         with ExitStack() as held:
             self._build(description, held)
@@ -124,6 +127,8 @@ class Machine:
     def close(self) -> None:
         """Let go of everything the host lent; the machine cannot run any more."""
         self._is_closed = True
+        for tracer in self.tracers:
+            tracer.close()
         self._held.close()
 
     # -- building -------------------------------------------------------------------------
@@ -149,10 +154,12 @@ class Machine:
         self._panic = self.clock.timer("panic", self._end_panic)
         self.console.watch(PANIC, self._panicked)
         self.reset()
+        for each in description.trace:
+            self.trace(each.events, each.to)
 
     def _build_devices(self, held: ExitStack) -> None:
-        board: Board = MachineBoard(self)
         for name, entry in self.description.devices.items():
+            board: Board = MachineBoard(self, name)
             device = entry.model(name, entry.options, board)
             held.callback(device.close)
             self.devices[name] = device
@@ -164,7 +171,8 @@ class Machine:
             if entry.interrupt is not None:
                 controller = self.devices[entry.interrupt.controller]
                 self.interrupt_sinks[name] = controller.input(entry.interrupt.number).set
-                self.devices[name].irq.connect(partial(self._publish_line, name))
+                place = (entry.interrupt.controller, entry.interrupt.number)
+                self.devices[name].irq.connect(self.observer.line(name, *place))
         for fault in self.description.faults:
             self.faults.add(fault)
 
@@ -392,6 +400,8 @@ class Machine:
         if self.first_instruction_at is None:
             self.first_instruction_at = time.time()
         reason = hart.run()
+        if self.events.gather is not None:
+            self.events.gather()
         if reason == Reason.NONE and self._slice_end is not None:
             # It waits. If it finds an interrupt that it masks it will spin: others come first.
             self._slice_end = cell.units
@@ -457,23 +467,17 @@ class Machine:
 
     # -- watching -------------------------------------------------------------------------
 
-    def _watchers_changed(self) -> None:
-        for window in self.bus.windows:
-            window.unwatch()
-            if self.events.wants(MmioAccess):
-                window.watch(self._publish_access)
+    def trace(self, events: str, to: str | os.PathLike[str] | None = None) -> Tracer:
+        """Trace events that a filter chooses, until the tracer or the machine is closed: to a
+        file, in the form that its name's end says, or to standard error.
 
-    def _publish_access(
-        self, device: Device, offset: int, size: int, value: int, is_write: bool
-    ) -> None:
-        name = device.register_at(offset, is_write)
-        time = self.clock.now()
-        self.events.publish(MmioAccess(time, device.name, name, offset, size, value, is_write))
+            machine.trace("mmio:uart0,interrupts", "boot.pftrace")
 
-    def _publish_line(self, name: str, level: bool) -> None:
-        if self.events.wants(InterruptChange):
-            self.events.publish(InterruptChange(self.clock.now(), name, level))
-        self.interrupt_sinks[name](level)
+        Raises FilterError and BackendError.
+        """
+        tracer = Tracer(self, events, to)
+        self.tracers.append(tracer)
+        return tracer
 
     # -- looking --------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from tools import (
     machine_commands,
     run_command,
     symbol_commands,
+    trace_commands,
 )
 from tools.errors import BUG, Interrupted, exit_code
 
@@ -44,6 +45,7 @@ for command in (
     machine_commands.screenshot,
     image_commands.image,
     disk_commands.disk,
+    trace_commands.trace,
 ):
     cli.add_command(command)
 

@@ -46,6 +46,9 @@ class Request:
     screenshot: Path | None = None
     gdb: str | None = None
     gdb_wait: bool = False
+    trace: str | None = None
+    """A filter of events."""
+    trace_to: str | None = None
 
 
 def run(request: Request) -> int:
@@ -84,6 +87,8 @@ def _run(request: Request, console: Spec, stats: _Stats, ending: Ending) -> int:
             display_of(machine, "'--screenshot'")
         if request.restore is not None:
             machine.restore(request.restore)
+        if request.trace is not None:
+            machine.trace(request.trace, request.trace_to)
         outcome = _run_attached(machine, request, console, ending)
         wall = time.perf_counter() - begun
         code = outcome.code

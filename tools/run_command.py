@@ -113,6 +113,18 @@ class _ScriptCommand(click.Command):
     help="Let GDB connect there; :PORT is on the loopback.",
 )
 @click.option("--gdb-wait", is_flag=True, help="Run nothing before GDB says so.")
+@click.option(
+    "--trace",
+    multiple=True,
+    metavar="FILTER",
+    help="Trace events: KIND or KIND:SUBJECT, with commas between. 'all' are nearly all.",
+)
+@click.option(
+    "--trace-to",
+    metavar="FILE",
+    help="FILE.pftrace for Perfetto, .txt for text, else one for `hypervisor trace`. "
+    "Standard error unless given.",
+)
 @click.pass_obj
 def run(
     script: list[tuple[str, bytes]],
@@ -128,6 +140,8 @@ def run(
     screenshot: Path | None,
     gdb: str | None,
     gdb_wait: bool,
+    trace: tuple[str, ...],
+    trace_to: str | None,
 ) -> int:
     """Run a machine. --until and --send are taken in the order given.
 
@@ -135,6 +149,8 @@ def run(
     1 the guest failed; 2 the description is wrong; 3 the host cannot do it; 124 the time ran out;
     128 and a signal's number where that signal ended it.
     """
+    if trace_to is not None and not trace:
+        raise click.BadParameter("needs --trace", param_hint="'--trace-to'")
     from tools.run import Request
     from tools.run import run as run_machine
 
@@ -142,5 +158,7 @@ def run(
         Request(
             *(machine, overrides, console, script, timeout, stats, restore, snapshot, screenshot),
             *(gdb, gdb_wait),
+            trace=",".join(trace) or None,
+            trace_to=trace_to,
         )
     )

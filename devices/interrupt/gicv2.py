@@ -27,7 +27,16 @@ from devices.interrupt.gicv2_interface import (
     SMALLEST_BPR,
     CpuInterface,
 )
-from hypervisor.device import Board, Device, Line, Node, Options, Register
+from hypervisor.device import (
+    Board,
+    Device,
+    InterruptAcknowledge,
+    InterruptComplete,
+    Line,
+    Node,
+    Options,
+    Register,
+)
 from hypervisor.device.registers import Access, Bits
 from hypervisor.device.tree import u64
 
@@ -508,6 +517,7 @@ class Gicv2(Device):
             self._interface.begin(self.distributor.priorities[source], self._group(source))
             self.distributor.acknowledge(source)
             self._update()
+            self.publish(InterruptAcknowledge, number_of(source), self.board.current_hart())
         return name
 
     @GICC_EOIR.on_write
@@ -522,6 +532,7 @@ class Gicv2(Device):
         if not self._interface.splits_eoi:
             self.distributor.set_active(1 << self._source(number), False)
         self._update()
+        self.publish(InterruptComplete, number, self.board.current_hart())
 
     @GICC_DIR.on_write
     def _deactivate_one(self, value: int) -> None:

@@ -11,7 +11,17 @@ from typing import Any
 
 from pydantic import Field
 
-from hypervisor.device import Board, Device, Line, Node, Options, Ref, Register
+from hypervisor.device import (
+    Board,
+    Device,
+    InterruptAcknowledge,
+    InterruptComplete,
+    Line,
+    Node,
+    Options,
+    Ref,
+    Register,
+)
 
 MAX_SOURCES = 1023
 MAX_HARTS = 16
@@ -178,6 +188,7 @@ class Plic(Device):
             self.pending &= ~(1 << source)
             self.claimed |= 1 << source
             self._update()
+            self.publish(InterruptAcknowledge, source, context >> 1)
         return source
 
     @CLAIM.on_write
@@ -188,6 +199,7 @@ class Plic(Device):
         bit = 1 << source
         if self.claimed & self.enabled[context] & bit:
             self.claimed &= ~bit
+            self.publish(InterruptComplete, source, context >> 1)
             if self.high & bit:
                 self.pending |= bit
                 self._update()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hypervisor.config.description import DeviceEntry, Interrupt
-from hypervisor.config.models import PAGE, Boot, Memory
+from hypervisor.config.models import PAGE, Boot, Memory, Trace
 from hypervisor.config.node import Node
 from hypervisor.config.problem import Problem, nearest
 
@@ -140,6 +140,21 @@ def boot_problems(
         if not any(at <= entry < at + size for at, size in (*spans, (ram.at, ram.size))):
             place = node.deepest(("entry",))[0]
             yield Problem(place.mark, f"boot.entry: nothing is at {entry:#x}; {inside}")
+
+
+def trace_problems(root: Node, traces: Sequence[Trace]) -> Iterator[Problem]:
+    """Filters that choose nothing that there is. Devices of the user's own may have kinds of
+    events, so this comes after they were loaded."""
+    if not traces:
+        return
+    from hypervisor.trace.filter import Filter, FilterError
+
+    for index, trace in enumerate(traces):
+        try:
+            Filter.parse(trace.events)
+        except FilterError as error:
+            place = root.deepest(("trace", index, "events"))[0]
+            yield Problem(place.mark, f"trace.{index}.events: {error}")
 
 
 def find_console(devices: Devices, wanted: str | None) -> str | None:

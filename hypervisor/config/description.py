@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypervisor.config.faults import Fault
-from hypervisor.config.models import Boot, ClockOptions, Cpu, DebugOptions, Memory
+from hypervisor.config.models import Boot, ClockOptions, Cpu, DebugOptions, Memory, Trace
 from hypervisor.device import Device
 
 IMAGE = "image:"
@@ -57,6 +57,7 @@ class Description:
     strict: bool
     devices: Mapping[str, DeviceEntry]
     """In the order of the description."""
+    trace: tuple[Trace, ...]
     source: bytes
     """The whole description as JSON, bases and overrides merged in; `load_text` reads it back."""
     digest: str

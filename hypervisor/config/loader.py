@@ -15,7 +15,7 @@ from hypervisor.config.description import Description, DeviceEntry
 from hypervisor.config.fault_checks import read_faults
 from hypervisor.config.faults import Fault
 from hypervisor.config.files import CheckImage, file_problem, file_references, located
-from hypervisor.config.models import Boot, Document, Memory
+from hypervisor.config.models import TOOLS, Boot, Document, Memory
 from hypervisor.config.node import Node, Path
 from hypervisor.config.problem import DescriptionError, Problem, nearest
 from hypervisor.config.registry import DeviceTypeError, FindDevice, find_device
@@ -76,6 +76,8 @@ class _Loader:
         self._check(memory, boot, names)
         self.faults, problems = read_faults(self.root, self.devices, names)
         self.problems += problems
+        if document is not None:
+            self.problems += checks.trace_problems(self.root, document.trace)
         if self.problems or document is None:
             raise DescriptionError(self.problems)
         return self._finish(path, document)
@@ -167,7 +169,6 @@ class _Loader:
             if ("devices", name) in changed:
                 options = self._again(entry.model.Options, root, ("devices", name))
                 devices[name] = replace(entry, options=options)
-        plain = {key: value for key, value in self.root.plain().items() if key != "debug"}
         return Description(
             path=path,
             machine=document.machine,
@@ -178,8 +179,9 @@ class _Loader:
             console=checks.find_console(devices, document.console),
             strict=document.strict,
             devices=devices,
+            trace=document.trace,
             source=_readable(root.plain()),
-            digest=hashlib.sha256(_canonical(plain)).hexdigest(),
+            digest=hashlib.sha256(_canonical(self.root.plain())).hexdigest(),
             faults=tuple(self.faults),
             debug=document.debug,
         )
@@ -200,6 +202,8 @@ def _readable(data: dict[str, Any]) -> bytes:
 def _canonical(data: dict[str, Any]) -> bytes:
     """JSON that does not depend on the order of keys, but on that of devices."""
     ordered = {
-        key: list(value.items()) if key == "devices" else value for key, value in data.items()
+        key: list(value.items()) if key == "devices" else value
+        for key, value in data.items()
+        if key not in TOOLS
     }
     return json.dumps(ordered, sort_keys=True, separators=(",", ":")).encode()

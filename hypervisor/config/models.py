@@ -163,6 +163,17 @@ class DebugOptions(Part):
     wait: bool = Field(default=False, description="run nothing before GDB says so")
 
 
+class Trace(Part):
+    """A trace that is made of every run."""
+
+    events: str = Field(description="filter: which events, such as `mmio:uart0,interrupts`")
+    to: str | None = Field(
+        default=None,
+        description="file: .pftrace for Perfetto, .txt for text, else one for `hypervisor trace`; "
+        "standard error unless given",
+    )
+
+
 class Document(Part):
     """A machine description."""
 
@@ -191,3 +202,8 @@ class Document(Part):
     faults: tuple[dict[str, Any], ...] = Field(
         default=(), max_length=256, description="what is to go wrong, for testing drivers"
     )
+    trace: tuple[Trace, ...] = Field(default=(), description="traces to make of every run")
+
+
+TOOLS = ("debug", "trace")
+"""What watches a machine and is no part of it: machines that differ in it only are the same."""

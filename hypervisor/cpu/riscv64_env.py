@@ -120,3 +120,12 @@ CAUSES = {
     13: "load page fault",
     15: "store page fault",
 }
+
+INTERRUPTS = {
+    1: "supervisor software interrupt",
+    3: "machine software interrupt",
+    5: "supervisor timer interrupt",
+    7: "machine timer interrupt",
+    9: "supervisor external interrupt",
+    11: "machine external interrupt",
+}

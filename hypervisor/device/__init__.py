@@ -18,6 +18,15 @@ from hypervisor.device.board import (
 )
 from hypervisor.device.device import Device
 from hypervisor.device.display import Display
+from hypervisor.device.events import (
+    DeviceEvent,
+    Event,
+    GpuCommand,
+    InterruptAcknowledge,
+    InterruptComplete,
+    VirtqueueCompletion,
+    VirtqueueRequest,
+)
 from hypervisor.device.faults import PacketHook, RequestFault, RequestHook
 from hypervisor.device.line import Line
 from hypervisor.device.options import Address, Duration, FileRef, LineEnd, Options, Size
@@ -33,13 +42,18 @@ __all__ = [
     "Clock",
     "Control",
     "Device",
+    "DeviceEvent",
     "Display",
     "Duration",
+    "Event",
     "Field",
     "FileRef",
+    "GpuCommand",
     "GuestMemory",
     "Hart",
     "HostIO",
+    "InterruptAcknowledge",
+    "InterruptComplete",
     "Line",
     "LineEnd",
     "MemoryAccessError",
@@ -54,5 +68,7 @@ __all__ = [
     "Size",
     "Timer",
     "Value",
+    "VirtqueueCompletion",
+    "VirtqueueRequest",
     "registers_of",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hypervisor.device.backends import ByteChannel, HostIO
+from hypervisor.device.events import Event
 from hypervisor.device.line import Line
 
 
@@ -101,6 +102,12 @@ class Board(Protocol):
 
     def post(self, callback: Callable[[], None]) -> None:
         """From any thread: run `callback` on the machine's thread at the next safe point."""
+
+    def wants(self, kind: type[Event]) -> bool:
+        """Whether anyone watches events of a type: one is built only then."""
+
+    def publish(self, event: Event) -> None:
+        """Tell those who watch. Devices use `Device.publish`, which asks `wants` before."""
 
     def log(self, message: str) -> None:
         """Say something once to the machine's user."""

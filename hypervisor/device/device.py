@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from hypervisor.device.board import Board, Timer
+from hypervisor.device.events import DeviceEvent
 from hypervisor.device.line import Line
 from hypervisor.device.options import Options
 from hypervisor.device.registers import Register, Slot, registers_of
 from hypervisor.device.tree import Node
+
+_EventType = type[DeviceEvent]
+"""Here, as `Device.type` is something else."""
 
 
 class Device:
@@ -220,6 +224,12 @@ class Device:
         timer = self.board.clock.timer(f"{self.name}.{name}", callback)
         self.timers[name] = timer
         return timer
+
+    def publish(self, kind: _EventType, *values: Any) -> None:
+        """Tell those who watch, if anyone does: an event of `kind` with its fields after the time
+        and this device's name."""
+        if self.board.wants(kind):
+            self.board.publish(kind(self.clock.now(), self.name, *values))
 
     # -- snapshots ----------------------------------------------------------------------------
 

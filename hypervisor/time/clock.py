@@ -72,6 +72,8 @@ class VirtualClock:
         self._queue: list[tuple[int, int, VirtualTimer]] = []
         self._order = 0
         self.timers: dict[str, VirtualTimer] = {}
+        self.on_fire: Callable[[str, int], None] | None = None
+        """Told of every timer that fires: its name and deadline."""
 
     def now(self) -> int:
         """Nanoseconds since the machine started, as the guest sees them."""
@@ -103,7 +105,9 @@ class VirtualClock:
         """Fire everything due now."""
         queue = self._queue
         while queue and queue[0][0] <= self.now():
-            _, entry, timer = heapq.heappop(queue)
+            deadline, entry, timer = heapq.heappop(queue)
+            if self.on_fire is not None and timer.is_current(entry):
+                self.on_fire(timer.name, deadline)
             timer.fire(entry)
 
     def pass_idle(self, until: int) -> None:
@@ -113,6 +117,15 @@ class VirtualClock:
             self.cell.units += gap
             self.cell.idle += gap
         self.cell.visible = self.cell.units
+
+    @property
+    def armed(self) -> list[tuple[int, str]]:
+        """Deadline (ns) and name of every armed timer, in the order in which they will fire."""
+        return [
+            (deadline, timer.name)
+            for deadline, entry, timer in sorted(self._queue, key=lambda e: e[:2])
+            if timer.is_current(entry)
+        ]
 
     @property
     def executed(self) -> int:

@@ -63,7 +63,7 @@ def test_help_names_every_command(command):
 
     assert result.code == 0
     names = ["check", "device", "devices", "disk", "dtb", "image", "run", "schema"]
-    names += ["screenshot", "symbols"]
+    names += ["screenshot", "symbols", "trace"]
     assert [line.split()[0] for line in result.out.splitlines()[-len(names) :]] == names
 
 

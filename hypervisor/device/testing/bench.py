@@ -11,14 +11,17 @@ from __future__ import annotations
 import heapq
 import mmap
 import os
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from hypervisor.device.board import MemoryAccessError
+from hypervisor.device.events import Event
 from hypervisor.device.line import Line
 
 T = TypeVar("T")
+MOST_EVENTS = 1000
 
 
 class BenchTimer:
@@ -197,6 +200,8 @@ class Bench:
         self.console = BenchChannel()
         self.messages: list[str] = []
         self.posted: list[Callable[[], None]] = []
+        self.events: deque[Event] = deque(maxlen=MOST_EVENTS)
+        """What devices published, the last of it."""
 
     def current_hart(self) -> int:
         return self.hart
@@ -215,6 +220,12 @@ class Bench:
         posted, self.posted = self.posted, []
         for callback in posted:
             callback()
+
+    def wants(self, kind: type[Event]) -> bool:
+        return True
+
+    def publish(self, event: Event) -> None:
+        self.events.append(event)
 
     def log(self, message: str) -> None:
         self.messages.append(message)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from hypervisor.device.board import Board, MemoryAccessError
 from hypervisor.device.device import Device
+from hypervisor.device.events import VirtqueueCompletion, VirtqueueRequest
 from hypervisor.device.registers import Register
 from hypervisor.device.tree import Node
 from hypervisor.device.virtio.queue import Chain, Queue, QueueError
@@ -127,10 +128,14 @@ class VirtioDevice(Device):
         if not self.running:
             return None
         try:
-            return self.queues[index].pop()
+            chain = self.queues[index].pop()
         except (QueueError, MemoryAccessError) as error:
             self.fail(index, str(error))
             return None
+        if chain is not None:
+            sizes = (chain.read_size, chain.write_size)
+            self.publish(VirtqueueRequest, self.queue_names[index], chain.head, *sizes)
+        return chain
 
     def chains(self, index: int) -> Iterator[Chain]:
         """Available chains of a queue, at most as many as it has entries: what the device itself
@@ -145,7 +150,12 @@ class VirtioDevice(Device):
         """Return a chain to the driver with `written` bytes at its writable part's start. Does
         nothing if the queue was reset meanwhile."""
         queue = chain.queue
-        if chain.epoch == queue.epoch and self.running and queue.push(chain, written):
+        if chain.epoch != queue.epoch or not self.running:
+            return
+        interrupts = queue.push(chain, written)
+        name = self.queue_names[self.queues.index(queue)]
+        self.publish(VirtqueueCompletion, name, chain.head, written)
+        if interrupts:
             self._interrupt(_USED_BUFFER)
 
     def config_changed(self) -> None:
