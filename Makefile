@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := passt qemu-utils qemu-system-misc e2fsprogs device-tree-compiler cpio iproute2 xz-utils gnupg gdb-multiarch
 
-.PHONY: run test check format unit guest docs bench fuzz soak packages clean
+.PHONY: run test check format unit guest docs bench fuzz soak packages gpu-guest clean
 
 run: $(VENV)/installed
 	@$(BIN)/python -m tools.first_run
@@ -43,6 +43,10 @@ fuzz: $(VENV)/developer
 
 soak: packages $(VENV)/developer
 	$(BIN)/python -m pytest -q --timeout 0 -m slow --run-slow
+
+# The guests' OpenCL library and examples, for every architecture and libc, below build/gpu-guest.
+gpu-guest: $(VENV)/developer
+	$(BIN)/python -m gpu.guest.build build/gpu-guest
 
 # Where ensurepip is missing half of one is left, which would be taken for whole.
 $(VENV)/bin/python:

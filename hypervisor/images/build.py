@@ -14,8 +14,9 @@ import posixpath
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from hypervisor.images import cache, cpio, ext4
+from hypervisor.images import cache, cpio, ext4, parts
 from hypervisor.images.catalogue import Catalogue
 from hypervisor.images.errors import DamagedPackage, ImageError
 from hypervisor.images.modules import ModuleSet, dependency_file, without_signature
@@ -97,11 +98,11 @@ class Builder:
         if done := self._finished(recipe, known):
             return done
         self._progress(f"building {name}", None)
-        tree = self._tree(recipe, packages)
         key = self._key(recipe, known)
         target = self._directory / "built" / key
         name += _SUFFIX[recipe.format]
-        with cache.new_directory(target) as scratch:
+        with cache.new_directory(target) as scratch, TemporaryDirectory() as making:
+            tree = self._tree(recipe, packages, Path(making))
             output = scratch / name
             if recipe.format == "ext4":
                 assert recipe.size
@@ -157,9 +158,11 @@ class Builder:
             "files": files,
             "program": ext4.version() if recipe.format == "ext4" else "",
         }
+        if recipe.parts:
+            inputs["parts"] = parts.key(recipe.parts, recipe.architecture)
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:32]
 
-    def _tree(self, recipe: Recipe, packages: dict[str, list[Unpacked]]) -> Tree:
+    def _tree(self, recipe: Recipe, packages: dict[str, list[Unpacked]], making: Path) -> Tree:
         tree = Tree()
         for path, target in recipe.links.items():
             tree.add(path, Node("link", 0o777, target=target))
@@ -169,6 +172,11 @@ class Builder:
             tree.add(path, directory(0o755 if mode is None else mode))
         if "modules" in packages:
             _add_modules(tree, recipe, packages["modules"], self._read)
+        for name in recipe.parts:
+            self._progress(f"making {name}", None)
+            made = parts.build(name, recipe.architecture, making / name)
+            for path, (file, part_mode) in made.items():
+                tree.add(path, Node("file", part_mode, data=file))
         for path, content in recipe.files.items():
             tree.add(path, self._file(content, packages.get("files", [])))
         for path, text in recipe.scripts.items():

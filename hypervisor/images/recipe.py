@@ -93,6 +93,7 @@ class Recipe(Strict):
     partition: bool = Field(False, description="ext4 only: inside an MBR partition at 1 MiB")
     packages: list[str] = Field([], description="packages with what they depend on")
     exclude: list[str] = Field([], description="patterns of package files to leave out")
+    parts: list[str] = Field([], description="made for the image by installed packages")
     kernel: str | None = Field(None, description="the catalogue's image that holds the modules")
     modules: list[str] = Field([], description="kernel modules, in the order to load them")
     signatures: Literal["keep", "drop"] = Field("keep", description="of the modules")
