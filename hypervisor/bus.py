@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter_ns
 from typing import Any
 
 from hypervisor.cpu.cells import ClockCell
@@ -16,6 +17,10 @@ from hypervisor.cpu.library import MmioRead, MmioWrite
 from hypervisor.device.device import Device
 
 PAGE = 0x1000
+
+Read = Callable[[int, int], int]
+Write = Callable[[int, int, int], None]
+Seen = Callable[[Device, int, int, int, bool], None]
 
 
 @dataclass
@@ -27,47 +32,83 @@ class Window:
     size: int
     reads: int = 0
     writes: int = 0
-    load: Callable[[int, int], int] = field(init=False)
+    load: Read = field(init=False)
     """What gives a load's value: the device, or a fault before it."""
-    read: Callable[[int, int], int] = field(init=False)
+    nanoseconds: int | None = None
+    """Host time spent in the device; None: it is not measured."""
+    read: Read = field(init=False)
     """What a load calls, with (offset, size): the device's, or a watcher before it."""
-    write: Callable[[int, int, int], None] = field(init=False)
+    write: Write = field(init=False)
 
     def __post_init__(self) -> None:
         self.load = self.device.read
-        self.unwatch()
+        self._seen: Seen | None = None
+        self._connect()
 
     @property
     def end(self) -> int:
         return self.base + self.size
 
     def unwatch(self) -> None:
-        """Go straight to the device."""
-        self.read = self.load
-        self.write = self.device.write
+        """Tell nobody of accesses."""
+        self._seen = None
+        self._connect()
 
-    def answer(self, load: Callable[[int, int], int]) -> None:
-        """Have `load` give the values of loads."""
-        if self.read is self.load:
-            self.read = load
-        self.load = load
-
-    def watch(self, seen: Callable[[Device, int, int, int, bool], None]) -> None:
+    def watch(self, seen: Seen) -> None:
         """Tell `seen` (device, offset, size, value, is_write) of every access: of a load when
         its value is known, of a store before it acts."""
+        self._seen = seen
+        self._connect()
+
+    def answer(self, load: Read) -> None:
+        """Have `load` give the values of loads."""
+        self.load = load
+        self._connect()
+
+    def measure(self, wanted: bool) -> None:
+        """Add up host time in `nanoseconds` from now on, or do so no longer."""
+        self.nanoseconds = 0 if wanted else None
+        self._connect()
+
+    def _connect(self) -> None:
+        """The shortest way that does what is wanted."""
+        self.read, self.write = self.load, self.device.write
+        if self.nanoseconds is not None:
+            self.read, self.write = self._measured(self.read, self.write)
+        if self._seen is not None:
+            self.read, self.write = self._watched(self._seen, self.read, self.write)
+
+    def _watched(self, seen: Seen, load: Read, store: Write) -> tuple[Read, Write]:
         device = self.device
 
         def read(offset: int, size: int) -> int:
-            value = self.load(offset, size)
+            value = load(offset, size)
             seen(device, offset, size, value, False)
             return value
 
         def write(offset: int, size: int, value: int) -> None:
             seen(device, offset, size, value, True)
-            device.write(offset, size, value)
+            store(offset, size, value)
 
-        self.read = read
-        self.write = write
+        return read, write
+
+    def _measured(self, load: Read, store: Write) -> tuple[Read, Write]:
+        def read(offset: int, size: int) -> int:
+            began = perf_counter_ns()
+            value = load(offset, size)
+            self._took(began)
+            return value
+
+        def write(offset: int, size: int, value: int) -> None:
+            began = perf_counter_ns()
+            store(offset, size, value)
+            self._took(began)
+
+        return read, write
+
+    def _took(self, began: int) -> None:
+        assert self.nanoseconds is not None
+        self.nanoseconds += perf_counter_ns() - began
 
 
 @dataclass

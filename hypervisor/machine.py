@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import cbor2
 
@@ -38,6 +38,9 @@ from hypervisor.stops import Breakpoints
 from hypervisor.time.clock import VirtualClock, to_nanoseconds, to_units
 from hypervisor.time.pacing import Pacer
 from hypervisor.trace.tracer import Tracer
+
+if TYPE_CHECKING:
+    from hypervisor.profile.sampler import Sampler
 
 SLICE_UNITS = 64_000 * 32 // 25
 """How long one hart runs while others wait for their turn: 64 us."""
@@ -87,6 +90,8 @@ class Machine:
         """Where each device's interrupt line leads."""
         self.faults = Faults(self)
         self.observer = Observer(self)
+        self.sampler: Sampler | None = None
+        """What is told of harts that stopped, at times of its choosing."""
         self._failure: Outcome | None = None
         self._ctrl_c = DeferredCtrlC(self.kick)
         self.turn = 0
@@ -389,6 +394,8 @@ class Machine:
             deadline = min(deadline, to_units(due))
         if self._slice_end is not None:
             deadline = min(deadline, self._slice_end)
+        if self.sampler is not None:
+            deadline = min(deadline, self.sampler.due + cell.idle)
         cell.deadline = deadline
         if self.inbox:  # posted before the deadline was set: its kick would be lost
             return None
@@ -402,6 +409,8 @@ class Machine:
         reason = hart.run()
         if self.events.gather is not None:
             self.events.gather()
+        if self.sampler is not None:
+            self.sampler.ran(hart)
         if reason == Reason.NONE and self._slice_end is not None:
             # It waits. If it finds an interrupt that it masks it will spin: others come first.
             self._slice_end = cell.units

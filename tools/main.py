@@ -14,6 +14,7 @@ from tools import (
     disk_commands,
     image_commands,
     machine_commands,
+    profile_command,
     run_command,
     symbol_commands,
     trace_commands,
@@ -36,6 +37,7 @@ def cli(ctx: click.Context) -> None:
 
 for command in (
     run_command.run,
+    profile_command.profile,
     machine_commands.check,
     machine_commands.schema,
     machine_commands.devices,

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -49,6 +50,8 @@ class Request:
     trace: str | None = None
     """A filter of events."""
     trace_to: str | None = None
+    tool: Callable[[Machine], AbstractContextManager[object]] | None = None
+    """What looks at the machine while it runs, and at how it ends."""
 
 
 def run(request: Request) -> int:
@@ -121,6 +124,8 @@ def _run_attached(machine: Machine, request: Request, console: Spec, ending: End
         if request.timeout is not None:
             ending.deadline = time.monotonic() + request.timeout
         control = Control(machine, lambda: ending.due)
+        if request.tool is not None:
+            stack.enter_context(request.tool(machine))
         with debugging(control, request.gdb, wait=request.gdb_wait):
             return control.run(timeout=request.timeout)
 

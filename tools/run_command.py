@@ -49,7 +49,7 @@ def _seconds(ctx: click.Context, option: click.Parameter, value: str | None) -> 
     return seconds
 
 
-class _ScriptCommand(click.Command):
+class ScriptCommand(click.Command):
     """Keeps the order of --until and --send: click itself groups values by option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -64,7 +64,31 @@ class _ScriptCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-@click.command(cls=_ScriptCommand)
+until_option = click.option(
+    "--until",
+    multiple=True,
+    metavar="TEXT",
+    help="Wait until the guest prints TEXT. The last one ends the run, with exit code 0.",
+)
+send_option = click.option("--send", multiple=True, metavar="TEXT", help=r"Type TEXT; \n is Enter.")
+timeout_option = click.option(
+    "--timeout", callback=_seconds, metavar="SECONDS", help="Give up after this host time."
+)
+stats_option = click.option(
+    "--stats",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Write figures of the run, however it ends.",
+)
+restore_option = click.option(
+    "--restore",
+    type=click.Path(path_type=Path),
+    metavar="SNAPSHOT",
+    help="Go on from a snapshot of this machine.",
+)
+
+
+@click.command(cls=ScriptCommand)
 @click.argument("machine", metavar="MACHINE.yaml")
 @overrides_option
 @click.option(
@@ -73,28 +97,11 @@ class _ScriptCommand(click.Command):
     metavar="WHERE",
     help="stdio (default), none, file:PATH, or tcp:HOST:PORT (one client at a time).",
 )
-@click.option(
-    "--until",
-    multiple=True,
-    metavar="TEXT",
-    help="Wait until the guest prints TEXT. The last one ends the run, with exit code 0.",
-)
-@click.option("--send", multiple=True, metavar="TEXT", help=r"Type TEXT; \n is Enter.")
-@click.option(
-    "--timeout", callback=_seconds, metavar="SECONDS", help="Give up after this host time."
-)
-@click.option(
-    "--stats",
-    type=click.Path(path_type=Path),
-    metavar="FILE.json",
-    help="Write figures of the run, however it ends.",
-)
-@click.option(
-    "--restore",
-    type=click.Path(path_type=Path),
-    metavar="SNAPSHOT",
-    help="Go on from a snapshot of this machine.",
-)
+@until_option
+@send_option
+@timeout_option
+@stats_option
+@restore_option
 @click.option(
     "--snapshot",
     type=click.Path(path_type=Path),

@@ -23,7 +23,7 @@ _PROGRAM_LIMIT = 1024
 _SECTION_LIMIT = 65_536
 _SYMBOL = struct.Struct("<IBBHQQ")
 # What the library raises on damaged input, besides its own errors.
-_DAMAGED = (
+DAMAGED = (
     *(ELFError, ConstructError, struct.error, ValueError, KeyError, IndexError),
     *(OverflowError, TypeError, AttributeError, AssertionError, EOFError),
 )
@@ -46,6 +46,10 @@ class Symbols:
         # A symbol without a size, as in assembly, reaches to the next one.
         return (name, offset) if offset < (size or 1 << 20) else None
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._table[0]
+
     def address_of(self, name: str) -> int | None:
         """The address of a symbol, None where there is none of that name."""
         addresses, entries = self._table
@@ -56,7 +60,7 @@ class Symbols:
     def _table(self) -> tuple[list[int], list[tuple[str, int]]]:
         try:
             symbols = _read_symbols(self._data)
-        except _DAMAGED:
+        except DAMAGED:
             # Without symbols the program still runs.
             symbols = []
         symbols.sort()
@@ -71,7 +75,7 @@ def read_elf(data: bytes, name: str) -> Loadable:
     """
     try:
         return _read(data, name)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise BootError(f"{name}: its ELF structure is damaged ({reason})") from None
 

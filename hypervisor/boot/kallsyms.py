@@ -26,6 +26,8 @@ _TOKENS = 256
 _PER_MARKER = 256
 _NAME_LIMIT = 1 << 10
 _CANDIDATES = 64
+_KASLR_STEP = 0x1_0000
+"""Distances by which a kernel may be moved are multiples of this (64 KiB, AArch64)."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,15 @@ class KernelSymbols:
 
     def __init__(self, image: bytes, base: int) -> None:
         self._image = image
-        self._base = base
+        self.base = base
+        """Virtual address of the first symbol."""
 
     def lookup(self, address: int) -> tuple[str, int] | None:
         """The symbol at or before `address` and the distance from it; None outside the kernel."""
         tables = self._tables
         if tables is None:
             return None
-        offset = address - self._base
+        offset = address - self.base
         if not 0 <= offset < int(tables.offsets[-1]):
             return None
         index = int(tables.offsets.searchsorted(offset, side="right")) - 1
@@ -73,7 +76,21 @@ class KernelSymbols:
             packed = self._image[at : at + length]
             at += length
             text = b"".join(tables.tokens[token] for token in packed).decode(errors="replace")
-            yield self._base + offset, text[:1], text[1:]
+            yield self.base + offset, text[:1], text[1:]
+
+    def place(self, name: str, address: int) -> int | None:
+        """The kernel runs where symbol `name` is at `address`: how far that is from where it was
+        believed to, by which all symbols move. None, and nothing moves, where that cannot be."""
+        if self.lookup(address) == (name, 0):
+            return 0
+        try:
+            believed = next((at for at, _, found in self.all() if found == name), None)
+        except IndexError:  # the tables are damaged
+            return None
+        if believed is None or not address or (address - believed) % _KASLR_STEP:
+            return None
+        self.base += address - believed
+        return address - believed
 
     @cached_property
     def _tables(self) -> _Tables | None:

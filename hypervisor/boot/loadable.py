@@ -37,3 +37,9 @@ class Loadable:
     text_offset: int = 0
     """Linux: distance of the load address from a 2 MiB boundary."""
     symbols: SymbolLookup | None = None
+
+    @property
+    def address(self) -> int | None:
+        """The virtual address of the first byte when it runs, as far as that is known."""
+        base = getattr(self.symbols, "base", None)
+        return base if isinstance(base, int) else self.segments[0][0]

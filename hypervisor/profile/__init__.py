@@ -1,0 +1,1 @@
+"""Profiles of machines: samples by virtual time, exact coverage, accounts of devices."""
