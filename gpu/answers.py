@@ -104,6 +104,8 @@ def _build_info(build: Build | None) -> protocol.ProgramBuild:
 def _execution(context: Context, event: Event, at: int) -> int:
     work = event.work
     assert work is not None
+    if not context.gpu.is_modelled and work.message > context.link.arrived:
+        return execution_of(work.status, work.start, at + 1, work.is_sent, at)
     if work.is_sent and work.end <= at:
         context.collect(work.message)
     return execution_of(work.status, work.start, work.end, work.is_sent, at)

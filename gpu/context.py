@@ -173,7 +173,7 @@ class Context:
             if isinstance(command, protocol.Enqueue) and event and event not in self.table:
                 self._failed_event(event, status)
         if place is not None or (producer is not None and producer[0] == "build"):
-            submission.answers.append((place, status, producer))
+            submission.answers.append((place, self.reading, status, producer))
 
     def _handle(self, command: protocol.Command) -> Producer | None:
         kind = type(command)
@@ -230,7 +230,7 @@ class Context:
         return blob
 
     def _latch(self, index: int, opcode: int, status: Status) -> None:
-        if self.latched is None:
+        if self.latched is None or index < self.latched.index:
             self.latched = protocol.LatchedError(index=index, opcode=opcode, error=status)
 
     def _failed_event(self, event: int, status: Status) -> None:
@@ -386,7 +386,7 @@ class Context:
             elif self.lost:
                 work.status = Status.OUT_OF_RESOURCES
             else:
-                if work.cost:
+                if work.cost and self.gpu.is_modelled:
                     start, work.end = self.gpu.engine.reserve(start, work.cost, work.priority)
                 for blob, offset, size in work.inputs:
                     self.gpu.copied += blob.copy_in(offset, size)
@@ -395,6 +395,7 @@ class Context:
                     if submission is not None:
                         submission.outputs.append((blob, offset, size))
                 self.link.operate(self._operation(work), work)
+                work.message = self.link.message + 1
         work.start = start
         work.end = max(work.end, start)
         if queue is not None:
@@ -427,11 +428,21 @@ class Context:
         submission = self.rings[ring][0]
         if submission.unsent or submission.at is not None:
             return
+        if not self.gpu.is_modelled and self.link.arrived < submission.message:
+            self.link.watch()
+            return
         at = submission.saved_at
         if at is None:
             at = self.gpu.round_up(max(submission.ready, self.now()))
         submission.at = at
         self.gpu.expect(submission.at, self, ring)
+
+    def look(self) -> None:
+        """What the host has done by now is complete (timing `host`)."""
+        self.link.look()
+        for ring, waiting in list(self.rings.items()):
+            if waiting:
+                self.expect(ring)
 
     def complete(self, ring: int, at: int) -> None:
         """The time of a ring's first submission has come."""
@@ -443,21 +454,26 @@ class Context:
         waiting.popleft()
         for blob, offset, size in submission.outputs:
             self.gpu.copied += blob.copy_out(offset, size)
-        for place, status, producer in submission.answers:
-            self._answer(place, status, producer, at)
+        for answer in submission.answers:
+            self._answer(*answer, at)
         if waiting:
             self.expect(ring)
         submission.signal()
 
     def _answer(
-        self, place: protocol.AnswerPlace | None, status: Status, producer: Producer | None, at: int
+        self,
+        place: protocol.AnswerPlace | None,
+        command: tuple[int, int],
+        status: Status,
+        producer: Producer | None,
+        at: int,
     ) -> None:
         answer = None
         if status == Status.SUCCESS:
             status, answer = produce(self, producer, at)
         if place is None:
             if status != Status.SUCCESS:
-                self._latch(self.commands, 0, status)
+                self._latch(*command, status)
             return
         blob = self.blobs.get(place.blob)
         if blob is not None:
@@ -470,8 +486,12 @@ class Context:
         self.link.wait(message)
         if self.link.taken < message:
             self.gpu.board.memory.wrote()
+            now = self.now()
             for concern, status in self.link.take(message):
-                self._fail(concern, status)
+                if status != Status.SUCCESS:
+                    self._fail(concern, status)
+                elif not self.gpu.is_modelled and isinstance(concern, Work):
+                    concern.end = now
 
     def _fail(self, concern: Concern, status: Status) -> None:
         if isinstance(concern, Work):

@@ -11,6 +11,7 @@ from gpu.context import Context
 from gpu.information import DeviceLimits, capset
 from gpu.options import GpuOptions
 from gpu.process import Workers
+from gpu.watch import Watch
 from gpu.work import Engine
 from hypervisor.device.board import Board
 
@@ -40,6 +41,9 @@ class Gpu:
         self._timer = board.clock.timer(f"{name}.fences", self._complete)
         self._limits: DeviceLimits | None = None
         self._capset = b""
+        self.is_modelled = options.timing != "host"
+        """Whether completions have virtual times of the model's, or come when the host is done."""
+        self._watch: Watch | None = None
 
     @property
     def limits(self) -> DeviceLimits:
@@ -82,6 +86,9 @@ class Gpu:
 
     def close(self) -> None:
         self.reset()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         self.workers.close()
 
     # -- completions --------------------------------------------------------------------------
@@ -109,6 +116,22 @@ class Gpu:
                     context.complete(ring, at)
         finally:
             self._arm()
+
+    # -- timing `host` ------------------------------------------------------------------------
+
+    def watch(self, fd: int) -> None:
+        """Look at the contexts when a worker's socket has something to read."""
+        if self._watch is None:
+            self._watch = Watch(lambda _: self.board.post(self._look))
+        self._watch.add(fd)
+
+    def unwatch(self, fd: int) -> None:
+        if self._watch is not None:
+            self._watch.forget(fd)
+
+    def _look(self) -> None:
+        for context in list(self.contexts.values()):
+            context.look()
 
     # -- snapshots ----------------------------------------------------------------------------
 

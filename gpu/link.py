@@ -45,6 +45,8 @@ class Link:
 
     def end(self) -> None:
         if self.worker is not None:
+            if not self.worker.is_lost:
+                self._gpu.unwatch(self.worker.fileno())
             self.worker.close()
             self.worker = None
 
@@ -101,12 +103,18 @@ class Link:
             except WorkerLostError as error:
                 self._on_loss(str(error))
 
+    def watch(self) -> None:
+        """Have the context looked at when there is something."""
+        if self.worker is not None:
+            self._gpu.watch(self.worker.fileno())
+
     def look(self) -> None:
-        """Keep what has come, without waiting."""
+        """Keep what has come, without waiting. Ends a worker that takes too long."""
         while self.worker is not None and self.arrived < self.message:
             try:
                 reply = self.worker.poll()
                 if reply is None:
+                    self.worker.check()
                     return
                 self._arrive(reply)
             except WorkerLostError as error:
@@ -132,14 +140,16 @@ class Link:
         self._copied = copied
 
     def take(self, message: int) -> list[tuple[Concern, Status]]:
-        """What failed of all that arrived up to `message` and was not taken before."""
-        failures = []
+        """All that arrived up to `message` and was not taken before, with what came of it."""
+        found: list[tuple[Concern, Status]] = []
         while self.taken < min(message, self.arrived):
             self.taken += 1
             concerned = self._sent.pop(self.taken)
-            for index, code in self.replies.pop(self.taken):
-                failures.append((concerned[index], _status(code)))
-        return failures
+            failed = self.replies.pop(self.taken)
+            if not self._gpu.is_modelled:
+                found += [(concern, Status.SUCCESS) for concern in concerned]
+            found += [(concerned[index], _status(code)) for index, code in failed]
+        return found
 
     # -- snapshots ----------------------------------------------------------------------------
 

@@ -25,6 +25,11 @@ class OpenClOptions(BaseModel):
     memory: Size = Field(
         default=1 << 30, ge=1 << 20, description="bytes of device memory that the guest may use"
     )
+    build_timeout: Duration = Field(
+        default=60_000_000_000,
+        ge=10_000_000,
+        description="host time that building one program may take before it has failed",
+    )
     timeout: Duration = Field(
         default=5_000_000_000,
         ge=10_000_000,

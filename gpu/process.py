@@ -6,11 +6,13 @@ length, and every field is checked where it is used. It may stop answering at an
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import marshal
 import mmap
 import os
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -35,6 +37,17 @@ _SLICE = 0.05
 _PASSED_ON = ("OCL_ICD_VENDORS", "OCL_ICD_FILENAMES", "LD_LIBRARY_PATH", "LANG", "POCL_DEVICES")
 
 
+def linker() -> list[str] | None:
+    """The command that links: the host's `ld`, or that of the `ziglang` package."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), os.defpath, "/usr/local/bin"))
+    found = shutil.which("ld", path=path)
+    if found is not None:
+        return [found]
+    if importlib.util.find_spec("ziglang") is not None:
+        return [sys.executable, "-m", "ziglang", "ld.lld"]
+    return None
+
+
 class WorkerLostError(Exception):
     """The worker died or had to be ended: one sentence why."""
 
@@ -43,6 +56,7 @@ class Worker:
     """One process. It has no part until `begin`."""
 
     def __init__(self, options: OpenClOptions, sharing: str = "auto") -> None:
+        self._options = options
         self._timeout = options.timeout / 1e9
         self.folder = tempfile.mkdtemp(prefix="hypervisor-gpu-")
         here, there = socket.socketpair()
@@ -77,7 +91,7 @@ class Worker:
         passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         return {
             **passed,
-            "PATH": os.environ.get("PATH", os.defpath),
+            "PATH": self._provide_linker(),
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOME": self.folder,
@@ -87,6 +101,19 @@ class Worker:
             "POCL_WORK_GROUP_SPECIALIZATION": "0",
             "PYOPENCL_NO_CACHE": "1",
         }
+
+    def _provide_linker(self) -> str:
+        """A folder with the `ld` that PoCL needs to build programs, and nothing else."""
+        folder = os.path.join(self.folder, "bin")
+        os.mkdir(folder)
+        found = linker()
+        if found is not None:
+            script = f'#!/bin/sh\nexec {shlex.join(found)} "$@"\n'
+            path = os.path.join(folder, "ld")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(script)
+            os.chmod(path, 0o700)
+        return folder
 
     # -- talking ------------------------------------------------------------------------------
 
@@ -99,6 +126,7 @@ class Worker:
 
     def begin(self, *part: Any) -> None:
         """Give it its part: ("execute",), or ("compile", recipe)."""
+        self._seen = None
         if part[0] == "execute":
             fd = os.memfd_create("gpu-progress", os.MFD_CLOEXEC)
             os.ftruncate(fd, mmap.PAGESIZE)
@@ -106,6 +134,7 @@ class Worker:
             self.send(part, fd)
             os.close(fd)
         else:
+            self._timeout = self._options.build_timeout / 1e9
             self.send(part)
 
     def count(self, commands: int) -> None:
@@ -187,6 +216,10 @@ class Worker:
         if not isinstance(message, dict):
             raise self.lose("the GPU's worker sent nonsense")
         return message
+
+    def check(self) -> None:
+        """End it where one command takes too long: WorkerLostError."""
+        self._look(None)
 
     # -- its end ------------------------------------------------------------------------------
 

@@ -168,7 +168,7 @@ def _start(context: Context, program: Program, recipe: Recipe | None) -> None:
         program.is_loaded = False
     submission = context.submission
     assert submission is not None
-    cost = context.gpu.options.model.build
+    cost = context.gpu.options.model.build if context.gpu.is_modelled else 0
     submission.ready = max(submission.ready, context.now() + cost)
 
 

@@ -269,10 +269,11 @@ class RingGpu(Device):
         self._give_up()
         self.core.load(state["core"], self._resume)
         self._context = next(iter(self.core.contexts.values()), None)
+        if self._context is not None:
+            self._context.front_end = self._execute
         super().load(state)
 
     def _resume(self, context: Context, timeline: int, fence: int) -> Callable[[], None]:
-        context.front_end = self._execute
         return partial(self._complete, timeline, fence)
 
     def restored(self) -> None:

@@ -145,10 +145,11 @@ class _Graph:
             "answers": [
                 [
                     None if place is None else [place.blob, place.offset, place.size],
+                    list(command),
                     int(status),
                     self._producer(producer),
                 ]
-                for place, status, producer in each.answers
+                for place, command, status, producer in each.answers
             ],
         }
 
@@ -453,10 +454,11 @@ def _load_rings(
             submission.answers = [
                 (
                     None if place is None else AnswerPlace(*place),
+                    (command[0], command[1]),
                     Status(status),
                     _producer(context, producer, things),
                 )
-                for place, status, producer in saved["answers"]
+                for place, command, status, producer in saved["answers"]
             ]
             submission.saved_at = saved["at"]
             waiting.append(submission)

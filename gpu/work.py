@@ -18,6 +18,10 @@ Producer = tuple[str, Any]
 "profile", "build", "info", and an object."""
 
 
+Answer = tuple[AnswerPlace | None, tuple[int, int], Status, Producer | None]
+"""Where it goes, number and opcode of its command, and what it says."""
+
+
 class Work:
     """One enqueued command, or a user event. It is sent to the worker when all it waits for has
     been, in an order that depends on virtual time alone."""
@@ -107,7 +111,7 @@ class Submission:
         self.message = 0
         """The last message to the worker that has to do with it."""
         self.unsent = 0
-        self.answers: list[tuple[AnswerPlace | None, Status, Producer | None]] = []
+        self.answers: list[Answer] = []
         self.outputs: list[Range] = []
 
 

@@ -1,5 +1,5 @@
-"""`make run`: Debian's kernel to a shell, or, where no package source can be reached, the guest
-that is bundled."""
+"""`make run`: Debian's kernel to a shell, or, where no package source can be reached, a guest that
+is bundled: the one with a GPU where the host has OpenCL."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from gpu.options import OpenClOptions
+from gpu.process import Workers, linker
 from hypervisor.images import ImageError, Images
 from tools.main import open_standard_streams, run
 from tools.progress import progress
@@ -15,6 +17,7 @@ from tools.terminal import nothing_to_come
 IMAGES = ("image:debian-riscv64/linux", "image:debian-riscv64/busybox")
 DEBIAN = ("configs/riscv64-debian.yaml", "\n# ")
 BUNDLED = ("configs/riscv64-hello.yaml", "hello> ")
+WITH_GPU = ("configs/gpu-demo.yaml", "all passed")
 """A description, and the prompt that its guest comes to."""
 
 
@@ -42,8 +45,19 @@ def choose() -> tuple[str, str]:
     except ImageError as error:
         reason = " ".join(str(error).split())
         click.echo(f"Debian's image cannot be had, so the bundled guest runs: {reason}", err=True)
-        return BUNDLED
+        return WITH_GPU if has_opencl() else BUNDLED
     return DEBIAN
+
+
+def has_opencl() -> bool:
+    """Whether the host can compute for a virtual GPU, and build programs."""
+    if linker() is None:
+        return False
+    workers = Workers(OpenClOptions())
+    try:
+        return "error" not in workers.describe()
+    finally:
+        workers.close()
 
 
 if __name__ == "__main__":

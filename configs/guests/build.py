@@ -14,7 +14,10 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TARGET = ["-target", "riscv64-freestanding-none", "-mcpu=generic_rv64+m+a+c+zicsr"]
+TARGET = ["-target", "riscv64-freestanding-none"]
+PROCESSOR = "-mcpu=generic_rv64+m+a+c+zicsr"
+EXTRA = {"gpu-demo": [f"{PROCESSOR}+f+d", "-mabi=lp64d", "-I../../../gpu/guest"]}
+"""What some folders need besides."""
 COMPILE = ["-std=c11", "-Os", "-g0", "-ffreestanding", "-fno-builtin", "-mcmodel=medany"]
 COMPILE += ["-fno-sanitize=all", "-fno-stack-protector", "-fno-unwind-tables"]
 COMPILE += ["-fno-asynchronous-unwind-tables", "-Wall", "-Wextra", "-Wno-unused-parameter"]
@@ -33,7 +36,8 @@ LINK = [
 def build(folder: Path, output: Path) -> None:
     """Compile and link the sources in `folder`."""
     sources = sorted(path.name for path in folder.iterdir() if path.suffix in (".c", ".S"))
-    command = [sys.executable, "-m", "ziglang", "cc", *TARGET, *COMPILE, *LINK, *sources]
+    extra = EXTRA.get(folder.name, [PROCESSOR])
+    command = [sys.executable, "-m", "ziglang", "cc", *TARGET, *extra, *COMPILE, *LINK, *sources]
     # Relative names from the sources' own folder: where they lie leaves no trace.
     subprocess.run([*command, "-o", str(output.resolve())], cwd=folder, check=True, timeout=600)
 

@@ -15,10 +15,16 @@ FIRST_RUN = [sys.executable, "-m", "tools.first_run"]
 
 
 @pytest.fixture
-def offline(tmp_path):
+def with_opencl(tmp_path):
     """An environment without a package source: an empty cache and no apt."""
     home = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     return {**os.environ, **home, "PATH": str(tmp_path)}
+
+
+@pytest.fixture
+def offline(with_opencl):
+    """The same, and no OpenCL."""
+    return {**with_opencl, "OCL_ICD_VENDORS": "/nonexistent"}
 
 
 def test_debian_runs_where_its_image_is_there(monkeypatch):
@@ -35,6 +41,7 @@ def test_bundled_guest_runs_where_no_source_is_reached(monkeypatch, capfd):
         raise NoPackageSource("no archive\nis reached")
 
     monkeypatch.setattr(first_run, "Images", lambda progress: SimpleNamespace(path=path))
+    monkeypatch.setattr(first_run, "has_opencl", lambda: False)
 
     assert first_run.choose() == first_run.BUNDLED
     assert capfd.readouterr().err == (
@@ -74,3 +81,18 @@ def test_run_without_a_terminal_ends_at_the_prompt(offline, tmp_path, redirectio
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(b"hello> ")
+
+
+def test_guest_with_a_gpu_runs_where_there_is_opencl(with_opencl, tmp_path):
+    done = subprocess.run(
+        FIRST_RUN,
+        check=False,
+        env=with_opencl,
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=300,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert b"PASS mandelbrot" in done.stdout
