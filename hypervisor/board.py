@@ -41,6 +41,7 @@ class MachineBoard:
         self.seed = machine.description.seed
         self.machine_mode = machine.description.machine_mode
         self.post = machine.inbox.post
+        self.offline = machine.is_offline
         self.log = machine.log
         self.wants = machine.events.wants
         self.publish = machine.observer.publish
@@ -51,6 +52,12 @@ class MachineBoard:
 
     def channel(self, spec: str | None) -> ByteChannel:
         return self._machine.channel(spec)
+
+    def frames(self, name: str, receive: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        return self._machine.inputs.connect("frame", name, receive)
+
+    def repeating(self) -> bool:
+        return self._machine.inputs.is_replaying
 
     def path(self, file: str) -> str:
         return self._machine.resolve_file(file)

@@ -33,6 +33,11 @@ class Console:
         self.written = 0
         """Bytes the guest wrote in all."""
         self.sinks: list[Callable[[bytes], None]] = []
+        self.enter: Callable[[bytes], None] = self.take
+        """Where what is typed comes in: a machine has it stamped and recorded first."""
+        self.quiet_until = 0
+        """Of output that was shown once, and now is made again, the sinks get none: up to this
+        many bytes."""
         self._digest = hashlib.sha256()
         self._stop_soon = stop_soon
         self._input: deque[int] = deque()
@@ -53,8 +58,12 @@ class Console:
             del self.output[:dropped]
             self._searched = max(0, self._searched - dropped)
             self._scanned = max(0, self._scanned - dropped)
-        for sink in self.sinks:
-            sink(data)
+        fresh = data
+        if self.written < self.quiet_until + len(data):
+            fresh = data[max(0, len(data) - max(0, self.written - self.quiet_until)) :]
+        if fresh:
+            for sink in self.sinks:
+                sink(fresh)
         for text, found in self._watched:
             if self.output.find(text, max(0, len(self.output) - len(data) - len(text) + 1)) >= 0:
                 found()
@@ -78,7 +87,11 @@ class Console:
 
     def send(self, data: bytes | str) -> None:
         """Type to the guest, now. Call between runs or at a safe point."""
-        self._input.extend(data.encode() if isinstance(data, str) else data)
+        self.enter(data.encode() if isinstance(data, str) else data)
+
+    def take(self, data: bytes) -> None:
+        """What was typed is there for the device."""
+        self._input.extend(data)
         for callback in self._readable:
             callback()
 

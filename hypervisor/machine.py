@@ -22,7 +22,7 @@ from hypervisor.bus import Bus
 from hypervisor.config import Description, check_catalogue, load_description
 from hypervisor.console import Console, NullChannel, Step
 from hypervisor.cpu import selftest
-from hypervisor.cpu.cells import Reason
+from hypervisor.cpu.cells import NEVER, Reason
 from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.riscv64_env import CAUSES
 from hypervisor.ctrl_c import DeferredCtrlC
@@ -30,6 +30,7 @@ from hypervisor.device import Board, ByteChannel, Device, Display
 from hypervisor.events import Events, FirmwareCall, Reset
 from hypervisor.faults import Faults
 from hypervisor.host_io import HostThreads, Inbox
+from hypervisor.inputs import Inputs
 from hypervisor.memory import Memory
 from hypervisor.observer import Observer
 from hypervisor.outcome import GuestFailure, Outcome
@@ -64,7 +65,8 @@ class Machine:
     Everything but `kick` and `inbox.post` belongs to one thread.
     """
 
-    def __init__(self, description: Description) -> None:
+    def __init__(self, description: Description, *, offline: bool = False) -> None:
+        """`offline`: no device opens anything outside; what comes from there is replayed."""
         started = time.perf_counter()
         self.description = description
         self.messages: list[str] = []
@@ -74,7 +76,12 @@ class Machine:
         self.events = Events(self.log)
         self.power = Power(self.kick)
         self.host = HostThreads(self.clock)
+        self.inputs = Inputs(self)
+        self.is_offline = offline
+        self.is_executing = False
+        """A hart executes: what comes in waits for a safe point."""
         self.console = MachineConsole(self)
+        self.console.enter = self.inputs.connect("console", "", self.console.take)
         self.channels: dict[str, Console] = {}
         """Serial lines with `backend: channel:NAME`, by name: `send` to them, look at `text`."""
         self.live: set[str] = set()
@@ -97,6 +104,10 @@ class Machine:
         self.turn = 0
         """Index of the hart that runs, or ran last."""
         self._slice_end: int | None = None
+        self._stop_at: int | None = None
+        self.look_at: int | None = None
+        """The clock, in units, from which on `on_look` is called at a safe point, soon."""
+        self.on_look: Callable[[], None] = lambda: None
         self._stepping: Hart | None = None
         self._only: Hart | None = None
         self._is_closed = False
@@ -187,7 +198,11 @@ class Machine:
             return self.console
         if spec in (None, "none"):
             return NullChannel()
-        return self.channels.setdefault(spec.removeprefix("channel:"), Console(self.kick))
+        name = spec.removeprefix("channel:")
+        if name not in self.channels:
+            channel = self.channels[name] = Console(self.kick)
+            channel.enter = self.inputs.connect("channel", name, channel.take)
+        return self.channels[name]
 
     def resolve_file(self, file: str) -> str:
         return self.description.resolve(file)
@@ -210,6 +225,7 @@ class Machine:
         """Power-on state: RAM cleared, devices and harts reset, boot images loaded."""
         self.power.off = None
         self.power.reset = False
+        self.inputs.moved()
         self.host.forget()
         self.memory.clear()
         for hart in self.cpu:
@@ -232,10 +248,14 @@ class Machine:
         """Run until the guest powers off or fails, the console script ends, `until` is printed,
         a breakpoint or watchpoint is met, `stop` is posted, or `timeout` host seconds have passed.
         Ctrl-C acts at a safe point; the machine can run on after it."""
+        self._let_run()
+        return self._run(until, timeout)
+
+    def _let_run(self) -> None:
+        """No step is wanted any more."""
         self._stepping = None
         for hart in self.cpu:
             hart.stops.let_run()
-        return self._run(until, timeout)
 
     def step(
         self, hart: int = 0, inside: tuple[int, int] = (0, 0), timeout: float | None = None
@@ -279,11 +299,15 @@ class Machine:
                         outcome = self._timed_out(timeout)
                     if outcome is None and self._stepping and self._stepping.stops.has_stepped():
                         outcome = self._stopped(self._stepping, Reason.STEP)
+                    if outcome is None and self._has_arrived():
+                        outcome = Outcome("reached", "the run came to where it was to stop")
                     if outcome is not None:
                         break
                     hart = self._next_hart()
                     if hart is None:
                         self._idle()
+                    elif self.inputs.is_behind:
+                        outcome = self._creep(hart)
                     else:
                         outcome = self._run_hart(hart)
                 return outcome
@@ -291,6 +315,18 @@ class Machine:
             watchdog.stop()
             if step is not None:  # a text that was not printed is not awaited by the next run
                 self.console.withdraw(step)
+
+    def _has_arrived(self) -> bool:
+        return self._stop_at is not None and self.clock.cell.units >= self._stop_at
+
+    def run_to(self, units: int, timeout: float | None = None) -> Outcome:
+        """Run to the first safe point at which the clock shows `units`: outcome `reached`."""
+        self._let_run()
+        self._stop_at = units
+        try:
+            return self._run(None, timeout)
+        finally:
+            self._stop_at = None
 
     def stop(self) -> None:
         """End the present run at its next safe point (from any thread)."""
@@ -312,10 +348,15 @@ class Machine:
             raise failure
         if self._ctrl_c.pressed:
             raise KeyboardInterrupt
+        if self.look_at is not None and self.clock.cell.units >= self.look_at:
+            self.on_look()
+        self.inputs.before_timers()
         if self.inbox:
             self.inbox.drain()
-        self.pacer.hold()
+        if not self.inputs.is_replaying:
+            self.pacer.hold()
         self.clock.run_due()
+        self.inputs.after_timers()
         if self._failure is not None:
             outcome, self._failure = self._failure, None
             return outcome
@@ -327,7 +368,7 @@ class Machine:
             self.resets += 1
             self.events.publish(Reset(self.clock.now()))
             self.reset()
-        return None
+        return self.inputs.outcome
 
     def _powered_off(self, code: int) -> Outcome:
         step = self.console.script_pending
@@ -386,6 +427,15 @@ class Machine:
         self.clock.cell.deadline = 0
         return self._execute(hart)
 
+    def _creep(self, hart: Hart) -> Outcome | None:
+        """Over one instruction, to another safe point of the same time: behind a trap."""
+        hart.stops.watch_instructions()
+        self.clock.cell.deadline = NEVER
+        outcome = self._execute(hart)
+        hart.stops.let_run()
+        hart.cell.previous_end = NEVER
+        return None if outcome is not None and outcome.kind == "step" else outcome
+
     def _run_hart(self, hart: Hart) -> Outcome | None:
         cell = self.clock.cell
         due = self.clock.next_deadline()
@@ -396,6 +446,9 @@ class Machine:
             deadline = min(deadline, self._slice_end)
         if self.sampler is not None:
             deadline = min(deadline, self.sampler.due + cell.idle)
+        bound = self._bound()
+        if bound is not None:
+            deadline = min(deadline, bound)
         cell.deadline = deadline
         if self.inbox:  # posted before the deadline was set: its kick would be lost
             return None
@@ -406,7 +459,11 @@ class Machine:
         cell = self.clock.cell
         if self.first_instruction_at is None:
             self.first_instruction_at = time.time()
-        reason = hart.run()
+        self.is_executing = True
+        try:
+            reason = hart.run()
+        finally:
+            self.is_executing = False
         if self.events.gather is not None:
             self.events.gather()
         if self.sampler is not None:
@@ -437,9 +494,22 @@ class Machine:
         a7, a6 = hart.registers["a7"], hart.registers["a6"]
         self.events.publish(FirmwareCall(self.clock.now(), hart.index, a7, a6))
 
+    def _bound(self) -> int | None:
+        """Where a safe point is wanted, in units; None where everywhere will do."""
+        if self._stop_at is None and self.look_at is None and not self.inputs.is_replaying:
+            return None
+        bounds = (self._stop_at, self.look_at, self.inputs.next_at)
+        return min((bound for bound in bounds if bound is not None), default=None)
+
     def _idle(self) -> None:
         """All harts wait."""
         due = self.clock.next_deadline()
+        if self.inputs.is_replaying:  # time passed as it did, however long that took
+            bounds = (self._stop_at, self.inputs.next_at, None if due is None else to_units(due))
+            known = [bound for bound in bounds if bound is not None]
+            if known:
+                self.clock.pass_idle_to(min(known))
+                return
         if due is None and not self.live:
             if not self.inbox:
                 hart = self.cpu[0]
@@ -544,6 +614,7 @@ class Machine:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take `save_state`'s data; RAM must be loaded before."""
         self.faults.load(state["faults"])  # their timers must be there
+        self.inputs.moved()
         # Devices look at the time and take input while they load.
         self.clock.load(state["clock"])
         self.console.load(state["console"])

@@ -16,6 +16,9 @@ from hypervisor.outcome import Outcome
 if TYPE_CHECKING:
     from hypervisor.machine import Machine
 
+_LOOKED_AT = ("failed", "replayed", "beginning")
+"""Ends of a run at which a debugger wants to look."""
+
 _GLANCE = 0.1
 """Seconds between looks at whether the user wants to leave, while the machine is paused."""
 
@@ -94,7 +97,7 @@ class Control:
             outcome = self.machine.run(timeout=left) if how is None else how()
             if outcome.kind == "paused":  # for work that waits, or was done meanwhile
                 self._next = how
-            elif outcome.stop is not None or (self.debuggers and outcome.kind == "failed"):
+            elif outcome.stop is not None or (self.debuggers and outcome.kind in _LOOKED_AT):
                 self.pause(outcome)
             else:
                 return outcome

@@ -11,6 +11,7 @@ OK, FAILED, DESCRIPTION, HOST, BUG, TIMEOUT = 0, 1, 2, 3, 70, 124
 _HOST_ERRORS = {
     *("BackendError", "BootError", "EngineError", "FdtError", "ImageError", "SnapshotError"),
     "TraceError",
+    "RecordingError",
     "HostError",
 }
 
@@ -38,4 +39,6 @@ def exit_code(error: BaseException) -> int | None:
     names = {base.__name__ for base in type(error).__mro__}
     if names & {"DescriptionError", "DeviceTypeError", "FilterError"}:
         return HOST if getattr(error, "host_only", False) else DESCRIPTION
+    if "ReplayError" in names:
+        return FAILED
     return HOST if names & _HOST_ERRORS else None

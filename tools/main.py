@@ -15,6 +15,7 @@ from tools import (
     image_commands,
     machine_commands,
     profile_command,
+    replay_command,
     run_command,
     symbol_commands,
     trace_commands,
@@ -38,6 +39,7 @@ def cli(ctx: click.Context) -> None:
 for command in (
     run_command.run,
     profile_command.profile,
+    replay_command.replay,
     machine_commands.check,
     machine_commands.schema,
     machine_commands.devices,

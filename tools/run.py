@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -19,6 +22,7 @@ from hypervisor.config import Description, check_catalogue, load_description
 from hypervisor.config.description import IMAGE
 from hypervisor.config.files import file_references
 from hypervisor.console import Step
+from hypervisor.recording import Recorder, file_digests
 from tools.console_end import Spec, SpecError, attach
 from tools.control import Control
 from tools.debugging import debugging
@@ -52,6 +56,7 @@ class Request:
     trace_to: str | None = None
     tool: Callable[[Machine], AbstractContextManager[object]] | None = None
     """What looks at the machine while it runs, and at how it ends."""
+    record: Path | None = None
 
 
 def run(request: Request) -> int:
@@ -80,9 +85,11 @@ def _run(request: Request, console: Spec, stats: _Stats, ending: Ending) -> int:
         check_output("snapshot", request.snapshot)
     if request.screenshot is not None:
         check_output("screenshot", request.screenshot)
-    description = load_description(request.machine, request.overrides, check_image=check_catalogue)
+    description = _describe(request)
     fetch_images(description)
-    with Machine(description) as machine:
+    with ExitStack() as stack:
+        files = file_digests(description) if request.record is not None else {}
+        machine = stack.enter_context(Machine(description))
         machine.on_message = say
         for message in machine.messages:
             say(message)
@@ -92,7 +99,13 @@ def _run(request: Request, console: Spec, stats: _Stats, ending: Ending) -> int:
             machine.restore(request.restore)
         if request.trace is not None:
             machine.trace(request.trace, request.trace_to)
+        recorder = None
+        if request.record is not None:
+            recorder = Recorder(machine, request.record, files)
+            stack.callback(recorder.abandon)
         outcome = _run_attached(machine, request, console, ending)
+        if recorder is not None:
+            recorder.close()
         wall = time.perf_counter() - begun
         code = outcome.code
         if outcome.kind == "stopped" and ending.signal is not None:
@@ -107,6 +120,25 @@ def _run(request: Request, console: Spec, stats: _Stats, ending: Ending) -> int:
         if request.screenshot is not None:
             write_screenshot(machine, request.screenshot)
         return code
+
+
+def _describe(request: Request) -> Description:
+    """The machine's description; for a recording with what the host would choose, chosen."""
+    load = partial(load_description, check_image=check_catalogue)
+    if request.record is None:
+        return load(request.machine, request.overrides)
+    if request.restore is not None:
+        raise click.UsageError("--record begins when the machine is switched on: not at --restore")
+    check_output("recording", request.record)
+    path = os.path.abspath(request.machine)
+    description = load(path, request.overrides)
+    chosen = list(request.overrides)
+    if description.boot.rng_seed == "host":
+        chosen.append(f"boot.rng_seed={secrets.randbits(63)}")
+    if description.clock.epoch == "host":
+        now = datetime.fromtimestamp(description.epoch / 1e9, UTC)
+        chosen.append(f"clock.epoch={now.isoformat()}")
+    return load(path, chosen)
 
 
 def _run_attached(machine: Machine, request: Request, console: Spec, ending: Ending) -> Outcome:

@@ -132,6 +132,12 @@ restore_option = click.option(
     help="FILE.pftrace for Perfetto, .txt for text, else one for `hypervisor trace`. "
     "Standard error unless given.",
 )
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write all that comes in from outside, for `hypervisor replay`.",
+)
 @click.pass_obj
 def run(
     script: list[tuple[str, bytes]],
@@ -149,6 +155,7 @@ def run(
     gdb_wait: bool,
     trace: tuple[str, ...],
     trace_to: str | None,
+    record: Path | None,
 ) -> int:
     """Run a machine. --until and --send are taken in the order given.
 
@@ -167,5 +174,6 @@ def run(
             *(gdb, gdb_wait),
             trace=",".join(trace) or None,
             trace_to=trace_to,
+            record=record,
         )
     )

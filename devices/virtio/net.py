@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from devices.net import NetOptions, open_net
+from devices.net import NetOptions, NoLink, open_net
 from hypervisor.device import Board, Options, PacketHook, Register
 from hypervisor.device.virtio import CONFIG, Chain, VirtioDevice
 
@@ -76,9 +76,10 @@ class VirtioNet(VirtioDevice):
         self.packet_fault: PacketHook | None = None
         if options.pcap is not None:
             options = options.model_copy(update={"pcap": board.path(options.pcap)})
-        self.backend = open_net(options, self.clock.now)
+        self.backend = NoLink() if board.offline else open_net(options, self.clock.now)
         self.live = self.backend.live
-        self.backend.open(board.post, self._received)
+        self._repeating = board.repeating
+        self.backend.open(board.post, board.frames(name, self._received))
 
     def reset(self) -> None:
         super().reset()
@@ -109,7 +110,9 @@ class VirtioNet(VirtioDevice):
             if not MIN_FRAME <= size <= MAX_FRAME:
                 self.tx_dropped += 1
             elif self.packet_fault is None or not self.packet_fault("sent", size):
-                self.backend.send(chain.read(_HEADER, MAX_FRAME))
+                frame = chain.read(_HEADER, MAX_FRAME)
+                if not self._repeating():
+                    self.backend.send(frame)
             self.complete(chain, 0)
         problem = self.backend.problem
         if problem is not None and not self._dead:

@@ -109,6 +109,17 @@ class Board(Protocol):
     def publish(self, event: Event) -> None:
         """Tell those who watch. Devices use `Device.publish`, which asks `wants` before."""
 
+    offline: bool
+    """True where a recorded run is made again: nothing outside may be opened."""
+
+    def frames(self, name: str, receive: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        """The way of frames from the world to device `name`, on which they are recorded: what is
+        returned is called with each, at a safe point."""
+
+    def repeating(self) -> bool:
+        """Whether the machine does again what it did before: what left it once must not leave it
+        twice."""
+
     def log(self, message: str) -> None:
         """Say something once to the machine's user."""
 

@@ -112,7 +112,11 @@ class VirtualClock:
 
     def pass_idle(self, until: int) -> None:
         """Let time go on to `until` (ns) with nothing executed."""
-        gap = to_units(min(until, END_OF_TIME)) - self.cell.units
+        self.pass_idle_to(to_units(min(until, END_OF_TIME)))
+
+    def pass_idle_to(self, units: int) -> None:
+        """The same, in units."""
+        gap = units - self.cell.units
         if gap > 0:
             self.cell.units += gap
             self.cell.idle += gap

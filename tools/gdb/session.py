@@ -25,6 +25,7 @@ _NOT_UNDERSTOOD, _NO_MEMORY, _NO_REGISTER, _NO_PLACE = b"E01", b"E0e", b"E03", b
 _INTERRUPTED, _TRAP, _ABORTED = 2, 5, 6
 _KINDS: dict[int, Access] = {2: "write", 3: "read", 4: "access"}
 _WORDS = {"write": "watch", "read": "rwatch", "access": "awatch"}
+_EDGES = {"beginning": b"replaylog:begin;", "replayed": b"replaylog:end;"}
 _READ_LIMIT = PACKET_SIZE // 2 - 8
 
 _FEATURES = (
@@ -126,7 +127,9 @@ class Session:
         if outcome.kind == "failed":
             signal = _ABORTED
         self._interrupted = False
-        edge = {"beginning": b"replaylog:begin;", "end": b"replaylog:end;"}.get(outcome.kind, b"")
+        edge = {"beginning": b"replaylog:begin;", "replayed": b"replaylog:end;"}.get(
+            outcome.kind, b""
+        )
         return b"T%02xthread:%x;%s" % (signal, self._hart + 1, edge)
 
     def _why(self, stop: Stop) -> bytes:

@@ -198,6 +198,7 @@ class Bench:
         self.machine_mode = machine_mode
         self.seed = seed
         self.console = BenchChannel()
+        self.offline = False
         self.messages: list[str] = []
         self.posted: list[Callable[[], None]] = []
         self.events: deque[Event] = deque(maxlen=MOST_EVENTS)
@@ -208,6 +209,12 @@ class Bench:
 
     def channel(self, spec: str | None) -> BenchChannel:
         return self.console if spec else BenchChannel()
+
+    def frames(self, name: str, receive: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        return receive
+
+    def repeating(self) -> bool:
+        return False
 
     def path(self, file: str) -> str:
         return file

@@ -1,0 +1,152 @@
+"""What comes into a machine from outside, stamped with the moment at which it came in.
+
+Everything outside that a run depends on passes here, at safe points only: keys, frames, requests
+for power. So a run can be written down (`listeners`) and made again (`replay`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hypervisor.outcome import Outcome
+
+if TYPE_CHECKING:
+    from hypervisor.machine import Machine
+
+Sink = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One thing that came in."""
+
+    at: int
+    """The machine's clock, in units: exactly there, at a safe point."""
+    pc: int
+    """Of the hart whose turn it was: a trap takes no time, and may separate two safe points."""
+    late: bool
+    """After the timers that were due there had fired."""
+    kind: str
+    """`console`, `channel`, `frame` or `power`; of a recording also `check`, `change`, `end`."""
+    name: str
+    data: bytes
+
+
+class ReplayError(Exception):
+    """A run is not the one that was recorded: one sentence."""
+
+
+class Inputs:
+    """A machine's inputs. Everything here belongs to the machine's thread."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._sinks: dict[tuple[str, str], Sink] = {}
+        self._held: list[tuple[str, str, bytes]] = []
+        self._coming: deque[Input] = deque()
+        self._timers_ran_at: int | None = None
+        self.listeners: list[Callable[[Input], None]] = []
+        """Told of everything that comes in, and not of what is replayed."""
+        self.on_outside: Callable[[str], bool] | None = None
+        """While a run is replayed: whether what comes from outside (its kind) ends the replay, and
+        is taken; else it is dropped."""
+        self.checks: Callable[[Input], None] = lambda item: None
+        """Takes those inputs of a replay that no device does."""
+        self.is_replaying = False
+        self.outcome: Outcome | None = None
+        """What runs end with from now on, as there is nothing more to replay."""
+
+    def connect(self, kind: str, name: str, sink: Sink) -> Sink:
+        """Where an input of that kind and name goes. What is returned takes it from outside."""
+        self._sinks[kind, name] = sink
+        return partial(self.enter, kind, name)
+
+    def enter(self, kind: str, name: str, data: bytes) -> None:
+        """Something comes in. Where the machine is within straight-line code it waits."""
+        if self.is_replaying and (self.on_outside is None or not self.on_outside(kind)):
+            return
+        machine = self._machine
+        if machine.is_executing or machine.cpu[machine.turn].is_midway:
+            self._held.append((kind, name, bytes(data)))
+            machine.kick()
+            return
+        if self.listeners:
+            self.tell(kind, name, bytes(data))
+        self._sinks[kind, name](data)
+
+    def tell(self, kind: str, name: str, data: bytes) -> None:
+        """Let the listeners have an input that is stamped with this moment."""
+        at = self._machine.clock.cell.units
+        pc = self._machine.cpu[self._machine.turn].pc
+        item = Input(at, pc, at == self._timers_ran_at, kind, name, data)
+        for listener in self.listeners:
+            listener(item)
+
+    # -- the run loop's part ------------------------------------------------------------------
+
+    def before_timers(self) -> None:
+        """At a safe point, first."""
+        while self._held:
+            self.enter(*self._held.pop(0))
+        if self._coming:
+            self._take(late=False)
+
+    def after_timers(self) -> None:
+        """At a safe point, when what is due has been done."""
+        self._timers_ran_at = self._machine.clock.cell.units
+        if self._coming:
+            self._take(late=True)
+
+    def moved(self) -> None:
+        """The machine is elsewhere (restored, reset)."""
+        self._timers_ran_at = None
+        self._held.clear()
+
+    # -- replaying ----------------------------------------------------------------------------
+
+    def replay(self, items: Iterable[Input]) -> None:
+        """From now on these come in, at their moments, and nothing from outside."""
+        self._coming = deque(items)
+        self.is_replaying = True
+        self.outcome = None
+
+    def go_live(self) -> None:
+        """Inputs come from outside again."""
+        self._coming.clear()
+        self.is_replaying = False
+        self.outcome = None
+
+    @property
+    def next_at(self) -> int | None:
+        """The clock at which the next input of a replay comes in."""
+        return self._coming[0].at if self._coming else None
+
+    @property
+    def is_behind(self) -> bool:
+        """At a safe point where the next input's time has come, but not yet its place."""
+        return bool(self._coming) and self._coming[0].at <= self._machine.clock.cell.units
+
+    def _take(self, *, late: bool) -> None:
+        """Hand on what comes in now. Raises ReplayError where the run has passed it."""
+        now = self._machine.clock.cell.units
+        while self._coming and self._coming[0].at <= now:
+            item = self._coming[0]
+            if item.at < now:
+                raise ReplayError(
+                    f"the run is not the one recorded: it passed {item.at} units, where "
+                    f"{item.kind} {item.name} comes in, and is at {now}"
+                )
+            if item.late and not late:
+                return
+            if item.pc != self._machine.cpu[self._machine.turn].pc:
+                return
+            self._coming.popleft()
+            sink = self._sinks.get((item.kind, item.name))
+            if sink is not None:
+                sink(item.data)
+            else:
+                self.checks(item)

@@ -1,0 +1,245 @@
+"""Recordings: what came in is written down, and the same run is made of it again."""
+
+from __future__ import annotations
+
+import pytest
+
+from hypervisor.console import Step
+from hypervisor.inputs import ReplayError
+from hypervisor.machine import Machine
+from hypervisor.recording import (
+    MAGIC,
+    Recorder,
+    RecordingError,
+    Replayer,
+    check_files,
+    file_digests,
+    read_recording,
+)
+
+ECHO = """
+    li s1, 0x10000000
+1:  addi s2, s2, 1
+    .rept 1000
+    nop
+    .endr
+    lbu a1, 5(s1)
+    andi a1, a1, 1
+    bnez a1, 2f
+    j 1b
+2:
+    lbu a0, (s1)
+    add s3, s3, s2
+    sb a0, (s1)
+    li a2, 'q'
+    beq a0, a2, 3f
+    j 1b
+3:
+    li t0, 0x5555
+    li t1, 0x100000
+    sw t0, (t1)
+9:  j 9b
+"""
+"""Adds up when each key came: another moment makes another machine."""
+
+
+@pytest.fixture
+def recorded(workshop, tmp_path):
+    """`recorded(drive)`: a machine that `drive` ran, closed; its recording and its digest."""
+
+    def make(drive):
+        machine = workshop.build(ECHO)
+        recorder = Recorder(machine, tmp_path / "run.rec", file_digests(machine.description))
+        drive(machine)
+        digest = machine.state_sha256()
+        recorder.close()
+        return tmp_path / "run.rec", digest
+
+    return make
+
+
+def press(machine, keys="ab"):
+    machine.run_to(machine.clock.cell.units + 100_000)
+    for key in keys:
+        machine.console.send(key)
+        machine.run_to(machine.clock.cell.units + 1_234_567)
+
+
+def quit_at_once(machine):
+    press(machine)
+    machine.console.send("q")
+    machine.run(timeout=60)
+
+
+def again(workshop, path, change=lambda items: items):
+    """Replay; how it ended, the machine, the replayer."""
+    recording = read_recording(path)
+    recording.items[:] = change(recording.items)
+    machine = Machine(workshop.build(ECHO).description, offline=True)
+    workshop.machines.append(machine)
+    replayer = Replayer(machine, recording)
+    return machine.run(timeout=60), machine, replayer
+
+
+def test_replay_ends_as_the_recording_did(recorded, workshop):
+    path, digest = recorded(quit_at_once)
+
+    outcome, machine, replayer = again(workshop, path)
+
+    assert outcome.kind == "power-off"
+    assert replayer.state == machine.state_sha256() == digest
+    assert machine.console.text == "abq"
+
+
+def test_replay_of_a_machine_that_was_left_ends_there(recorded, workshop):
+    path, digest = recorded(press)
+
+    outcome, machine, replayer = again(workshop, path)
+
+    assert (outcome.kind, outcome.sentence) == ("replayed", "the recording ends here")
+    assert replayer.state == machine.state_sha256() == digest
+    assert machine.run(timeout=60).kind == "replayed"
+
+
+def test_keys_of_a_script_and_of_another_thread_are_recorded(recorded, workshop):
+    def drive(machine):
+        machine.console.script([Step("send", b"x"), Step("until", b"x"), Step("send", b"y")])
+        machine.run_to(3_000_000)
+        machine.inbox.post(lambda: machine.console.send("zq"))
+        machine.run(timeout=60)
+
+    path, digest = recorded(drive)
+
+    assert again(workshop, path)[1].state_sha256() == digest
+
+
+def test_key_typed_at_a_breakpoint_waits_for_a_safe_point(recorded, workshop):
+    def drive(machine):
+        for _ in range(4):
+            machine.step(timeout=60)
+        assert machine.cpu[0].is_midway
+        machine.console.send("a")
+        press(machine, "bq")
+
+    path, digest = recorded(drive)
+    _, machine, _ = again(workshop, path)
+
+    assert machine.state_sha256() == digest
+    assert machine.console.text == "abq"
+
+
+def test_breakpoints_steps_and_watchpoints_in_a_replay_change_nothing(recorded, workshop):
+    path, digest = recorded(quit_at_once)
+    machine = Machine(workshop.build(ECHO).description, offline=True)
+    workshop.machines.append(machine)
+    Replayer(machine, read_recording(path))
+    code = machine.memory.read(machine.cpu[0].pc, 4096)
+    machine.breakpoints.add(machine.cpu[0].pc + code.index(bytes.fromhex("23 80 a4 00")))
+    machine.breakpoints.watch(0x8008_0000, 8, "access")
+    stops = 0
+    while (outcome := machine.run(timeout=60)).stop is not None:
+        stops += 1
+        for _ in range(10):
+            machine.step(timeout=60)
+
+    assert (outcome.kind, stops) == ("power-off", 3)
+    assert machine.state_sha256() == digest
+
+
+def test_quiet_run_takes_little_room(recorded):
+    path, _ = recorded(lambda machine: machine.run_to(2_600_000_000))
+    kinds = [item.kind for item in read_recording(path).items]
+
+    assert kinds == ["check", "check", "end"]
+    assert path.stat().st_size < 1500
+
+
+def test_other_key_is_noticed(recorded, workshop):
+    path, _ = recorded(lambda machine: [press(machine), machine.run_to(2_600_000_000)])
+
+    def change(items):
+        return [replace_data(item, b"c") if item.data == b"b" else item for item in items]
+
+    with pytest.raises(ReplayError, match=r"state differs at 1\.0\d+ s, with hart 0 at 0x8"):
+        again(workshop, path, change)
+
+
+def replace_data(item, data):
+    return type(item)(item.at, item.pc, item.late, item.kind, item.name, data)
+
+
+def test_other_moment_is_noticed(recorded, workshop):
+    path, _ = recorded(press)
+
+    def change(items):
+        first = items[0]
+        return [type(first)(first.at + 1, *[getattr(first, n) for n in type(first).__slots__[1:]])]
+
+    with pytest.raises(ReplayError, match="not the one recorded: it passed"):
+        again(workshop, path, change)
+
+
+def test_recording_that_was_cut_goes_as_far_as_it_does(recorded, workshop):
+    path, _ = recorded(quit_at_once)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-60])
+
+    outcome, machine, _ = again(workshop, path)
+
+    assert outcome.sentence == "the recording ends here, without the end of its run"
+    assert machine.console.text == "a"  # it ends where b comes in
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "is not a recording"),
+        (b"something else entirely", "is not a recording"),
+        (MAGIC + b"\x63\0\0\0", "of format 99; this program reads 1"),
+        (MAGIC + b"\1\0\0\0", "its header cannot be read"),
+    ],
+)
+def test_foreign_file_is_refused(data, said, tmp_path):
+    (tmp_path / "x.rec").write_bytes(data)
+
+    with pytest.raises(RecordingError, match=said):
+        read_recording(tmp_path / "x.rec")
+
+
+def test_damaged_record_is_refused(recorded):
+    path, _ = recorded(press)
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+
+    with pytest.raises(RecordingError, match="is damaged at byte"):
+        read_recording(path)
+
+
+def test_other_file_is_refused_by_digest(recorded, workshop):
+    path, _ = recorded(press)
+    description = workshop.build("nop\n" + ECHO).description
+
+    with pytest.raises(RecordingError, match=r"guest\.bin is not what it was when .* was recorded"):
+        check_files(read_recording(path), description)
+
+
+def test_run_with_the_hosts_randomness_is_not_recorded(workshop, tmp_path):
+    machine = Machine.load(workshop.describe(ECHO), "boot.rng_seed=host")
+    workshop.machines.append(machine)
+
+    with pytest.raises(RecordingError, match="needs a seed and a date"):
+        Recorder(machine, tmp_path / "run.rec", {})
+
+
+def test_recording_to_where_nothing_can_be_written(workshop, tmp_path):
+    with pytest.raises(RecordingError, match="cannot be written: No such file"):
+        Recorder(workshop.build(ECHO), tmp_path / "none" / "run.rec", {})
+
+
+def test_recording_begins_at_power_on(workshop, tmp_path):
+    machine = workshop.build(ECHO)
+    machine.run_to(1000)
+
+    with pytest.raises(RecordingError, match="begins when the machine is switched on"):
+        Recorder(machine, tmp_path / "run.rec", {})
