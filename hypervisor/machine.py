@@ -238,6 +238,12 @@ class Machine:
         self._slice_end = None
         start(self)
 
+    def restart(self) -> None:
+        """Reset a machine that has run: counted, and told to who watches."""
+        self.resets += 1
+        self.events.publish(Reset(self.clock.now()))
+        self.reset()
+
     def kick(self) -> None:
         """From any thread: reach a safe point soon."""
         self.clock.cell.deadline = 0
@@ -297,7 +303,9 @@ class Machine:
                     outcome = self._safe_point()
                     if outcome is None and watchdog.expired:
                         outcome = self._timed_out(timeout)
-                    if outcome is None and self._stepping and self._stepping.stops.has_stepped():
+                    # A step that is done is not begun again by who asked for a pause.
+                    goes_on = outcome is None or outcome.kind == "paused"
+                    if goes_on and self._stepping and self._stepping.stops.has_stepped():
                         outcome = self._stopped(self._stepping, Reason.STEP)
                     if outcome is None and self._has_arrived():
                         outcome = Outcome("reached", "the run came to where it was to stop")
@@ -365,9 +373,7 @@ class Machine:
         if self.power.off is not None:
             return self._powered_off(self.power.off)
         if self.power.reset:
-            self.resets += 1
-            self.events.publish(Reset(self.clock.now()))
-            self.reset()
+            self.restart()
         return self.inputs.outcome
 
     def _powered_off(self, code: int) -> Outcome:

@@ -67,6 +67,8 @@ class Observer:
         self._memories: list[DeviceMemory] = []
         self._inputs: dict[tuple[str, int], str] = {}
         """Which device drives a controller's input."""
+        self.raises: dict[str, int] = {}
+        """How often each device has raised its line in this process."""
         self._raised: dict[str, int] = {}
         """When each device last raised its line (ns)."""
         self._taken: dict[int, int] = {}
@@ -90,11 +92,13 @@ class Observer:
     def line(self, name: str, controller: str, number: int) -> Callable[[bool], None]:
         """The sink for the interrupt line of device `name`, before the controller's."""
         events, now = self._machine.events, self._machine.clock.now
-        sinks = self._machine.interrupt_sinks
+        sinks, raises = self._machine.interrupt_sinks, self.raises
         self._inputs[controller, number] = name
         where = f"{controller}.{number}"
 
         def changed(level: bool) -> None:
+            if level:
+                raises[name] = raises.get(name, 0) + 1
             if self._follows_lines:
                 if level:
                     self._raised[name] = now()

@@ -28,6 +28,7 @@ from tools.control import Control
 from tools.debugging import debugging
 from tools.ending import Ending
 from tools.errors import BUG, HostError, Interrupted, exit_code
+from tools.monitor.attach import monitored
 
 if TYPE_CHECKING:
     from hypervisor.device import Display
@@ -57,6 +58,10 @@ class Request:
     tool: Callable[[Machine], AbstractContextManager[object]] | None = None
     """What looks at the machine while it runs, and at how it ends."""
     record: Path | None = None
+    monitor: str | None = None
+    """Where the monitor is: stdio, unix:PATH or tcp:HOST:PORT."""
+    qmp: str | None = None
+    paused: bool = False
 
 
 def run(request: Request) -> int:
@@ -150,6 +155,8 @@ def _run_attached(machine: Machine, request: Request, console: Spec, ending: End
     with ExitStack() as stack:
         ending.watch(machine)
         stack.callback(ending.watch, None)
+        if request.monitor == "stdio" and console.kind == "stdio":
+            console = Spec("none")
         end = attach(machine, console, ending, typed=typed)
         stack.callback(end.close)
         machine.console.script(steps)
@@ -158,7 +165,12 @@ def _run_attached(machine: Machine, request: Request, console: Spec, ending: End
         control = Control(machine, lambda: ending.due)
         if request.tool is not None:
             stack.enter_context(request.tool(machine))
-        with debugging(control, request.gdb, wait=request.gdb_wait):
+        if request.paused:
+            control.pause()
+        with (
+            debugging(control, request.gdb, wait=request.gdb_wait),
+            monitored(control, request.monitor, request.qmp, end),
+        ):
             return control.run(timeout=request.timeout)
 
 

@@ -138,6 +138,13 @@ restore_option = click.option(
     metavar="FILE",
     help="Write all that comes in from outside, for `hypervisor replay`.",
 )
+@click.option(
+    "--monitor",
+    metavar="WHERE",
+    help="Let a monitor connect: stdio, unix:PATH or tcp:HOST:PORT. On a terminal, Ctrl-A c.",
+)
+@click.option("--qmp", metavar="WHERE", help="Serve QMP: unix:PATH or tcp:HOST:PORT.")
+@click.option("--paused", is_flag=True, help="Run nothing before a monitor says so.")
 @click.pass_obj
 def run(
     script: list[tuple[str, bytes]],
@@ -156,6 +163,9 @@ def run(
     trace: tuple[str, ...],
     trace_to: str | None,
     record: Path | None,
+    monitor: str | None,
+    qmp: str | None,
+    paused: bool,
 ) -> int:
     """Run a machine. --until and --send are taken in the order given.
 
@@ -175,5 +185,8 @@ def run(
             trace=",".join(trace) or None,
             trace_to=trace_to,
             record=record,
+            monitor=monitor,
+            qmp=qmp,
+            paused=paused,
         )
     )

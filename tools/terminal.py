@@ -10,8 +10,9 @@ import stat
 import termios
 import threading
 import tty
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tools.ending import Ending
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from hypervisor.machine import Machine
 
 ESCAPE = 0x01
-HELP = b"\r\nCtrl-A x: leave   Ctrl-A Ctrl-A: send Ctrl-A   Ctrl-A h: this help\r\n"
+HELP = (
+    b"\r\nCtrl-A x: leave   Ctrl-A c: monitor, and back   Ctrl-A Ctrl-A: send Ctrl-A"
+    b"   Ctrl-A h: this help\r\n"
+)
 _INPUT, _OUTPUT = 0, 1
 _LIVE = "stdin"
 _CHUNK = 4096
@@ -30,12 +34,17 @@ _FILE_LIMIT = 1 << 20
 class Escapes:
     """Takes Ctrl-A and the key after it out of what is typed."""
 
-    def __init__(self, ending: Ending) -> None:
+    def __init__(self, ending: Ending, switch: Callable[[], None] = lambda: None) -> None:
         self._ending = ending
+        self._switch = switch
         self._escaped = False
 
     def filter(self, typed: bytes) -> bytes:
         """What of `typed` is for the guest."""
+        return b"".join(self.parts(typed))
+
+    def parts(self, typed: bytes) -> Iterator[bytes]:
+        """The same in pieces: Ctrl-A c comes between what was typed before it and after."""
         out = bytearray()
         for key in typed:
             if not self._escaped:
@@ -48,10 +57,14 @@ class Escapes:
                 out.append(key)
             elif key in b"xX":
                 self._ending.stop()
+            elif key in b"cC":
+                yield bytes(out)
+                out.clear()
+                self._switch()
             elif key in b"hH?":
                 with contextlib.suppress(OSError):
                     os.write(_OUTPUT, HELP)
-        return bytes(out)
+        yield bytes(out)
 
 
 class Stdio:
@@ -66,7 +79,11 @@ class Stdio:
         self._ending = ending
         self._saved: list[Any] | None = None
         self._thread: threading.Thread | None = None
-        self._escapes = Escapes(ending)
+        self._escapes = Escapes(ending, self._switch)
+        self.monitor: Callable[[Callable[[bytes], None]], Typed] | None = None
+        """Makes the monitor behind Ctrl-A c, which is given what shows its answers."""
+        self._editor: LineEditor | None = None
+        self._in_monitor = False
         self._broken = False
         self._writable = select.poll()
         self._writable.register(_OUTPUT, select.POLLOUT)
@@ -134,10 +151,62 @@ class Stdio:
             if not data:
                 machine.inbox.post(lambda: machine.live.discard(_LIVE))
                 break
-            typed = self._escapes.filter(data) if self._saved is not None else data
-            if typed:
-                machine.inbox.post(partial(machine.console.send, typed))
+            for typed in self._escapes.parts(data) if self._saved is not None else (data,):
+                if not typed:
+                    continue
+                if self._in_monitor and self._editor is not None:
+                    self._editor.type(typed)
+                else:
+                    machine.inbox.post(partial(machine.console.send, typed))
         os.close(stop)
+
+    def _switch(self) -> None:
+        """Ctrl-A c: from the guest to the monitor, or back."""
+        if self.monitor is None:
+            return
+        self._in_monitor = not self._in_monitor
+        self._show(b"\n" if self._in_monitor else b"\nthe guest's console:\n")
+        if self._in_monitor and self._editor is None:
+            self._editor = LineEditor(self.monitor(self._show), self._show)
+        elif self._in_monitor and self._editor is not None:
+            self._editor.type(b"\r")
+
+    def _show(self, data: bytes) -> None:
+        """The monitor's words, on a raw terminal."""
+        with contextlib.suppress(OSError):
+            os.write(_OUTPUT, data.replace(b"\n", b"\r\n"))
+
+
+class Typed(Protocol):
+    """What takes lines as they are typed."""
+
+    def feed(self, data: bytes) -> None: ...
+
+
+class LineEditor:
+    """Echoes what is typed on a raw terminal, and hands whole lines on."""
+
+    def __init__(self, lines: Typed, show: Callable[[bytes], None]) -> None:
+        self._lines = lines
+        self._show = show
+        self._line = bytearray()
+
+    def type(self, keys: bytes) -> None:
+        for key in keys:
+            if key in b"\r\n":
+                self._show(b"\n")
+                self._lines.feed(bytes(self._line) + b"\n")
+                self._line.clear()
+            elif key in (0x7F, 0x08):
+                if self._line:
+                    self._line.pop()
+                    self._show(b"\x08 \x08")
+            elif key == 0x15:  # Ctrl-U
+                self._show(b"\x08 \x08" * len(self._line))
+                self._line.clear()
+            elif 0x20 <= key < 0x7F:
+                self._line.append(key)
+                self._show(bytes((key,)))
 
 
 def nothing_to_come() -> bool:

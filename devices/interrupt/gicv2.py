@@ -275,6 +275,15 @@ class Gicv2(Device):
 
     # -- distributor --------------------------------------------------------------------------
 
+    def input_state(self, number: int) -> dict[str, bool | int]:
+        distributor, source = self.distributor, source_of(number, 0)
+        return {
+            "pending": bool(distributor.pending >> source & 1),
+            "active": bool(distributor.active >> source & 1),
+            "enabled": bool(distributor.enabled >> source & 1),
+            "priority": distributor.priorities[source],
+        }
+
     def _source(self, number: int) -> int:
         return source_of(number, self.board.current_hart())
 

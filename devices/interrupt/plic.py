@@ -123,6 +123,14 @@ class Plic(Device):
             self.inputs[number] = Line(f"{self.name}.{number}", sink)
         return self.inputs[number]
 
+    def input_state(self, number: int) -> dict[str, bool | int]:
+        return {
+            "pending": bool(self.pending >> number & 1),
+            "active": bool(self.claimed >> number & 1),
+            "enabled": any(context >> number & 1 for context in self.enabled),
+            "priority": self.values["PRIORITY"][number],
+        }
+
     def node(self) -> Node:
         machine = _MACHINE_EXTERNAL if self.board.machine_mode else _NO_INTERRUPT
         extended: list[Ref | int] = []

@@ -65,6 +65,10 @@ class KernelSymbols:
             return None
         return name, offset - start
 
+    def address_of(self, name: str) -> int | None:
+        """The address of a symbol, None where there is none of that name."""
+        return next((address for address, _, own in self.all() if own == name), None)
+
     def all(self) -> Iterator[tuple[int, str, str]]:
         """Every symbol: its address, its type as `nm` prints it, its name."""
         tables = self._tables

@@ -16,6 +16,7 @@ class BootError(Exception):
 
 class SymbolLookup(Protocol):
     def lookup(self, address: int) -> tuple[str, int] | None: ...
+    def address_of(self, name: str) -> int | None: ...
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from hypervisor.cpu.riscv64_decode import data_address, is_read_modify_write
 from hypervisor.cpu.riscv64_internals import ARCH_RISCV, MODE_RISCV64, find_env, internals
 from hypervisor.cpu.riscv64_native import callbacks
 from hypervisor.cpu.riscv64_registers import PMP_NAMES, Registers
-from hypervisor.cpu.riscv64_walk import walk
+from hypervisor.cpu.riscv64_walk import Step, walk
 from hypervisor.cpu.stopping import HartStops
 from hypervisor.device.line import Line
 
@@ -330,7 +330,11 @@ class Hart:
     def translate(self, address: int) -> int | None:
         """The guest-physical address of virtual `address` in the present mode, None where it is
         not mapped. Leaves no trace in page tables or TLB."""
-        return walk(self.registers, self._read_ram, address)[1]
+        return self.page_walk(address)[1]
+
+    def page_walk(self, address: int) -> tuple[list[Step], int | None]:
+        """The tables that a translation of virtual `address` looks into, and where it ends."""
+        return walk(self.registers, self._read_ram, address)
 
     def _read_ram(self, address: int) -> int | None:
         offset = address - self.cell.ram_base

@@ -97,6 +97,15 @@ class Device:
         """Input `number` of this controller as the device tree's `interrupts` writes it."""
         return [number]
 
+    def input_state(self, number: int) -> dict[str, bool | int]:
+        """What a controller makes of input `number`, for people: pending, active, enabled,
+        priority, as far as it knows them."""
+        return {}
+
+    def describe(self) -> list[str]:
+        """Lines that tell a person what the device's registers do not."""
+        return []
+
     def restored(self) -> None:
         """Called after `load`: re-raise lines, re-submit host requests."""
 

@@ -50,6 +50,11 @@ class MapSymbols:
             return None
         return self._names[index], address - self._addresses[index]
 
+    def address_of(self, name: str) -> int | None:
+        """The address of a function, None where there is none of that name."""
+        known = zip(self._addresses, self._names, strict=True)
+        return next((address for address, own in known if own == name), None)
+
 
 @dataclass(frozen=True)
 class SymbolFile:

@@ -290,3 +290,41 @@ def test_terminal_that_takes_no_output_does_not_hold_up_the_end(folder):
         child.wait()
         os.close(ours)
         os.close(theirs)
+
+
+def test_escape_c_is_the_monitor_and_back(start):
+    child = start("run", "board.yaml")
+    child.expect_exact("guest ready")
+
+    child.send("\x01c")
+    child.expect_exact("(hypervisor) ")
+    child.send("info nothinj\x7fg\r")
+    child.expect_exact("there is no `info nothing`")
+    child.send("stop\r")
+    child.send("info status\r")
+    child.expect_exact("is paused at")
+    child.send("cont\r")
+    child.expect_exact("(hypervisor) ")
+    child.send("\x01c")
+    child.expect_exact("the guest's console:")
+    child.send("q")
+
+    assert code_of(child) == 0
+
+
+def test_monitor_on_standard_input_quits(process):
+    child = process("run", "board.yaml", "--monitor", "stdio", "--paused")
+
+    out, _ = child.communicate(b"info status\nquit\n", timeout=SLOW)
+
+    assert b"is paused at 0.000000000 s" in out
+    assert child.returncode == 0
+
+
+def test_monitor_place_that_is_none_is_a_sentence(process):
+    child = process("run", "board.yaml", "--qmp", "nowhere")
+
+    _, err = child.communicate(timeout=SLOW)
+
+    assert child.returncode == 2
+    assert b"'nowhere' is not unix:PATH or tcp:HOST:PORT" in err

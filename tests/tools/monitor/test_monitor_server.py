@@ -1,0 +1,275 @@
+"""The sockets: dialogues by hand, garbage, and clients that vanish."""
+
+import json
+import random
+import socket
+
+import pytest
+
+from tools.errors import HostError
+from tools.monitor.server import MonitorServer, Place, PlaceError
+
+PROMPT = b"(hypervisor) "
+
+
+def read_until(client, end):
+    data = b""
+    while not data.endswith(end):
+        part = client.recv(4096)
+        if not part:
+            raise EOFError(data)
+        data += part
+    return data
+
+
+def ask(client, line):
+    """The answer to a line, without the prompt after it."""
+    client.sendall(line.encode() + b"\n")
+    return read_until(client, PROMPT).decode().removesuffix(PROMPT.decode())
+
+
+@pytest.fixture
+def monitor(running):
+    client = running.connect(running.monitor)
+    read_until(client, PROMPT)
+    yield lambda line: ask(client, line)
+    client.close()
+
+
+@pytest.fixture
+def qmp(running):
+    client = running.connect(running.qmp)
+    yield client
+    client.close()
+
+
+def receive(client):
+    line = b""
+    while not line.endswith(b"\r\n"):
+        byte = client.recv(1)
+        if not byte:
+            raise EOFError(line)
+        line += byte
+    return json.loads(line)
+
+
+def test_machine_is_stopped_looked_at_and_let_go_on(monitor):
+    monitor("stop")
+
+    assert monitor("info status").startswith("test-board (riscv64) is paused at ")
+    assert monitor("cont") == ""
+    assert " is running at " in monitor("info status")
+
+
+def test_devices_are_a_table(monitor):
+    lines = monitor("info devices").splitlines()
+
+    assert lines[0].split() == ["DEVICE", "TYPE", "ADDRESS", "IRQ", "LEVEL", "READS", "WRITES"]
+    assert lines[4].split()[:5] == ["uart0", "ns16550a", "0x10000000", "plic.10", "low"]
+
+
+def test_interrupts_are_counted(monitor):
+    monitor("type hello")
+    line = next(line for line in monitor("info irq").splitlines() if "uart0" in line)
+
+    assert line.split()[:2] == ["plic.10", "uart0"]
+    assert int(line.split()[3]) >= 1
+    assert line.split()[6:] == ["yes", "1"]
+
+
+def test_registers_are_decoded(monitor):
+    shown = monitor("device uart0")
+
+    assert "0x0001  IER       0x1          ERBFI   <- 0x1 at 0.0000" in shown
+
+
+def test_memory_and_code_are_shown(monitor):
+    monitor("stop")
+
+    assert monitor("xp/2xw 0x80000000").startswith("0000000080000000: ")
+    assert monitor("x/2i $pc").startswith("=> 0x80")
+    assert monitor("xp/1xg 0x10000000") == "8 bytes at 0x10000000 are not RAM\n"
+
+
+def test_translation_without_paging_is_said(monitor):
+    assert monitor("translate 0x80000000") == (
+        "no translation in this mode\n0x80000000 -> 0x80000000 (RAM)\n"
+    )
+
+
+def test_every_view_answers(monitor):
+    views = ("status", "devices", "harts", "registers", "mtree", "irq", "events", "virtqueues")
+    for view in (*views, "gpu", "breakpoints", "traces"):
+        assert "there is no" not in monitor(f"info {view}")
+    assert "info WHAT" in monitor("help")
+
+
+def test_poke_acts_as_a_guests_store(monitor, running):
+    monitor("poke uart0.THR=0x21")
+
+    assert running.machine.console.text.endswith("!")
+
+
+def test_watchpoint_and_breakpoint_are_listed_and_removed(monitor):
+    monitor("stop")
+
+    assert monitor("break 0x80000000") == "breakpoint 1 at 0x80000000\n"
+    assert monitor("watch 0x80000100 4 access").startswith("watchpoint 2 at")
+    assert monitor("info breakpoints").count("\n") == 2
+    assert monitor("delete 1") == monitor("delete 2") == ""
+    assert monitor("delete 2") == "no breakpoint or watchpoint 2\n"
+
+
+def test_trace_is_switched_on_and_off(monitor, running, tmp_path):
+    to = tmp_path / "a.txt"
+
+    assert monitor(f"trace mmio {to}") == f"tracing mmio to {to}\n"
+    monitor("type x")
+    while "x" not in running.ask(lambda: running.machine.console.text):
+        pass
+    assert monitor("trace off") == "1 traces ended\n"
+    assert "mmio uart0.THR <- 0x78" in to.read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("nonsense", "there is no command 'nonsense'"),
+        ("info", "usage: info WHAT"),
+        ("info nothing", "there is no `info nothing`"),
+        ("info status now", "`info status` does not take 'now'"),
+        ("x/8 0", "not RAM"),
+        ("x/99999999x 0", "is no format"),
+        ("x/0x 0", "is no format"),
+        ("poke uart0.SCR", "usage: poke"),
+        ("poke uart0.SCR=abc", "'abc' is not a number"),
+        ("hart 9", "no hart 9"),
+        ("device", "usage: device NAME"),
+        ("x/4x $nope", "no register 'nope'"),
+        ('device "uart0', "the line cannot be read"),
+        ("trace mimo", "did you mean"),
+        ("watch 0x80000000 8 sometimes", "none of read, write, access"),
+        ("step", "stop it before you step"),
+        ("break -1", "no address of 64 bits"),
+    ],
+)
+def test_wrong_line_is_answered_with_a_sentence(monitor, line, sentence):
+    assert sentence in monitor(line)
+
+
+def test_greeting_comes_before_anything_else(qmp):
+    greeting = receive(qmp)
+
+    assert greeting["QMP"]["version"]["package"] == "hypervisor"
+    assert set(greeting["QMP"]["version"]["qemu"]) == {"major", "minor", "micro"}
+
+
+def test_nothing_works_before_negotiation(qmp):
+    receive(qmp)
+    qmp.sendall(b'{"execute": "stop", "id": 7}\r\n')
+
+    answer = receive(qmp)
+
+    assert answer["error"]["class"] == "CommandNotFound"
+    assert "qmp_capabilities" in answer["error"]["desc"]
+    assert answer["id"] == 7
+
+
+def test_requests_in_one_packet_are_answered_in_order(qmp):
+    receive(qmp)
+    qmp.sendall(
+        b'{"execute": "qmp_capabilities", "id": 1}{"execute": "query-name", "id": [2]}'
+        b'{"execute": "stop", "arguments": [], "id": 3}\n'
+    )
+
+    answers = [receive(qmp) for _ in range(3)]
+
+    assert [each["id"] for each in answers] == [1, [2], 3]
+    assert answers[1]["return"] == {"name": "test-board"}
+    assert "must be an object" in answers[2]["error"]["desc"]
+
+
+def test_garbage_leaves_the_machine_as_it_is(running):
+    """Fuzz: random bytes and broken requests at both sockets; a client afterwards is served."""
+    noise = random.Random(5)
+    pieces = (b'{"execute": "x-device', b'"arguments": {', b"}", b"\xff", b"\n", b"x/8x 0\n", b'"')
+    for number in range(30):
+        client = running.connect((running.qmp, running.monitor)[number % 2])
+        data = b"".join(
+            noise.choice(pieces) if noise.random() < 0.5 else noise.randbytes(noise.randrange(50))
+            for _ in range(20)
+        )
+        client.sendall(data)
+        client.close()
+
+    client = running.connect(running.qmp)
+    receive(client)
+    client.sendall(b'{"execute": "qmp_capabilities"}{"execute": "query-status"}')
+    answers = [receive(client), receive(client)]
+    client.close()
+
+    assert answers[1] == {"return": {"status": "running", "running": True}}
+
+
+def test_client_that_vanishes_in_a_command_is_forgotten(running):
+    for _ in range(5):
+        client = running.connect(running.qmp)
+        client.sendall(
+            b'{"execute": "qmp_capabilities"}'
+            b'{"execute": "x-watch-events", "arguments": {"events": "all"}}'
+            b'{"execute": "x-keep-failed", "arguments": {"keep": true}}'
+            b'{"execute": "x-console", "arguments": {"follow": true}}{"execute": "x-dev'
+        )
+        client.close()
+    other = running.connect(running.monitor)
+    read_until(other, PROMPT)
+    ask(other, "info status")
+    other.close()
+
+    def attached():
+        machine = running.machine
+        return running.control.debuggers, len(machine.console.sinks), len(machine.live)
+
+    for _ in range(200):
+        left = running.ask(attached)
+        if left == (0, 0, 0):
+            break
+
+    assert left == (0, 0, 0)
+
+
+def test_client_that_does_not_read_is_dropped(running):
+    client = running.connect(running.qmp)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.sendall(b'{"execute": "qmp_capabilities"}')
+    request = b'{"execute": "query-qmp-schema"}'
+
+    with pytest.raises(OSError, match=r"pipe|reset"):
+        client.sendall(request * 20_000)
+    client.close()
+
+    assert running.ask(running.machine.clock.now) >= 0
+
+
+def test_socket_of_a_run_that_was_killed_is_taken_over(bench, tmp_path):
+    path = str(tmp_path / "stale")
+    dead = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    dead.bind(path)
+    dead.close()
+
+    server = MonitorServer(bench.control, bench.actions, Place(path=path))
+    server.close()
+
+    assert not (tmp_path / "stale").exists()
+
+
+@pytest.mark.parametrize("name", ["mon", "no/such/folder"])
+def test_place_that_is_taken_or_cannot_be_is_a_sentence(bench, tmp_path, name):
+    with pytest.raises(HostError, match="cannot listen on unix:"):
+        MonitorServer(bench.control, bench.actions, Place(path=str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("text", ["", "unix:", "tcp:localhost", "tcp:x:99999", "pipe:a", "stdin"])
+def test_place_that_is_none_is_a_sentence(text):
+    with pytest.raises(PlaceError, match="is not unix:PATH or tcp:HOST:PORT"):
+        Place.parse(text)

@@ -1,0 +1,1 @@
+"""The monitor: a machine looked into and steered while it runs, by text or by QMP."""

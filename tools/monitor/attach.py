@@ -1,0 +1,78 @@
+"""Attaches monitors to a run, as its command line asks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import click
+
+from tools.control import Control
+from tools.monitor.actions import Actions
+from tools.monitor.server import Lines, MonitorServer, Place, PlaceError, QmpServer
+from tools.monitor.text import TextMonitor
+from tools.terminal import Stdio
+
+
+@contextmanager
+def monitored(
+    control: Control, monitor: str | None, qmp: str | None, console: object = None
+) -> Iterator[None]:
+    """Meanwhile monitors may connect at these places (`unix:PATH`, `tcp:HOST:PORT`; the text one
+    may be `stdio`), and a terminal that is the `console` has one behind Ctrl-A c. Raises HostError
+    and click.BadParameter."""
+    with ExitStack() as stack:
+        if isinstance(console, Stdio):
+            console.monitor = lambda send: Lines(control.post, TextMonitor(Actions(control)), send)
+        if monitor is None and qmp is None:
+            yield
+            return
+        actions = Actions(control)
+        stack.callback(actions.close)
+        log = control.machine.log
+        if qmp is not None:
+            server = QmpServer(control, actions, _place(qmp, "'--qmp'"))
+            stack.callback(server.close)
+            log(f"qmp: listening on {server.place}")
+        if monitor == "stdio":
+            _serve_stdio(control, actions)
+        elif monitor is not None:
+            text = MonitorServer(control, actions, _place(monitor, "'--monitor'"))
+            stack.callback(text.close)
+            log(f"monitor: listening on {text.place}")
+        yield
+
+
+def _place(text: str, option: str) -> Place:
+    try:
+        return Place.parse(text)
+    except PlaceError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def _serve_stdio(control: Control, actions: Actions) -> None:
+    """The monitor on standard input and output, until the input ends."""
+
+    def send(data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(1, view) :]
+        except OSError:  # nobody reads any more
+            return
+
+    def read() -> None:
+        while data := _read(0):
+            lines.feed(data)
+
+    lines = Lines(control.post, TextMonitor(actions), send)
+    threading.Thread(target=read, daemon=True, name="monitor input").start()
+
+
+def _read(file: int) -> bytes:
+    try:
+        return os.read(file, 4096)
+    except OSError:
+        return b""

@@ -1,0 +1,312 @@
+"""Listens for monitors and QMP clients, any number at a time, each on a thread of its own.
+
+A client that does not read what it is sent is dropped: the machine waits for nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import select
+import socket
+import stat
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hypervisor.events import Reset
+from hypervisor.outcome import Outcome
+from tools.control import Control
+from tools.errors import HostError
+from tools.monitor.actions import Actions
+from tools.monitor.qmp import QmpSession, encode
+from tools.monitor.text import PROMPT, TextMonitor
+
+_CHUNK = 1 << 16
+_LONGEST_LINE = 1 << 16
+_WAITING = 256
+"""Messages that may wait for a client to read them."""
+_REQUESTS = 64
+"""Requests of a client that may wait for the machine; no more is read before."""
+
+
+class PlaceError(ValueError):
+    """A place to listen that cannot be: one sentence."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """`unix:PATH` or `tcp:HOST:PORT`."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        kind, _, rest = text.partition(":")
+        if kind == "unix" and rest:
+            return cls(path=rest)
+        host, _, port = rest.rpartition(":")
+        if kind == "tcp" and port.isascii() and port.isdigit() and int(port) < 1 << 16:
+            return cls(host=host.removeprefix("[").removesuffix("]") or "127.0.0.1", port=int(port))
+        raise PlaceError(f"'{text}' is not unix:PATH or tcp:HOST:PORT")
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else f"tcp:{self.host}:{self.port}"
+
+
+class Server:
+    """Accepts clients from construction to `close`; `talk` serves one."""
+
+    def __init__(self, place: Place, talk: Callable[[Connection], None]) -> None:
+        self.place = place
+        self._talk = talk
+        self._connections: set[Connection] = set()
+        self._lock = threading.Lock()
+        self._closing = False
+        try:
+            self._server = _listen(place)
+        except OSError as error:
+            raise HostError(f"cannot listen on {place}: {error.strerror or error}") from None
+        if not place.path:
+            self.place = Place(host=place.host, port=self._server.getsockname()[1])
+        self._wake, self._woken = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="monitor")
+        self._thread.start()
+
+    def connections(self) -> list[Connection]:
+        with self._lock:
+            return list(self._connections)
+
+    def close(self) -> None:
+        self._closing = True
+        self._wake.send(b"\0")
+        self._thread.join()
+        for connection in self.connections():
+            connection.finish()
+        for each in (self._server, self._wake, self._woken):
+            each.close()
+        if self.place.path:
+            with contextlib.suppress(OSError):
+                os.unlink(self.place.path)
+
+    def _serve(self) -> None:
+        while not self._closing:
+            select.select([self._server, self._woken], [], [])
+            if self._closing:
+                break
+            try:
+                client, _ = self._server.accept()
+            except OSError:  # it has gone again
+                continue
+            connection = Connection(client)
+            with self._lock:
+                self._connections.add(connection)
+            threading.Thread(target=self._run, args=(connection,), daemon=True).start()
+
+    def _run(self, connection: Connection) -> None:
+        try:
+            self._talk(connection)
+        finally:
+            connection.drop()
+            with self._lock:
+                self._connections.discard(connection)
+
+
+class Connection:
+    """A client. `send` never waits."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._socket = client
+        self._outgoing: queue.Queue[bytes | None] = queue.Queue(_WAITING)
+        self._writer = threading.Thread(target=self._write, daemon=True, name="monitor output")
+        self._writer.start()
+        self.session: Any = None
+        self.gone = False
+        self._room = threading.Semaphore(_REQUESTS)
+
+    def post(self, control: Control, work: Callable[[], None]) -> None:
+        """Have work done on the machine's thread, unless the client has gone by then. Waits while
+        much of it waits."""
+
+        def run() -> None:
+            self._room.release()
+            if not self.gone:
+                work()
+
+        while not self._room.acquire(timeout=0.2):
+            if self.gone:
+                return
+        control.post(run)
+
+    def receive(self) -> bytes:
+        """What came, b"" when the client has gone."""
+        try:
+            return self._socket.recv(_CHUNK)
+        except OSError:
+            return b""
+
+    def send(self, data: bytes) -> None:
+        """From any thread. A client that does not read is dropped."""
+        try:
+            self._outgoing.put_nowait(data)
+        except queue.Full:
+            self.drop()
+
+    def finish(self) -> None:
+        """Let what was sent arrive, if it does so soon, and end."""
+        with contextlib.suppress(queue.Full):
+            self._outgoing.put_nowait(None)
+        self._writer.join(1)
+        self.drop()
+
+    def drop(self) -> None:
+        self.gone = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(queue.Full):
+            self._outgoing.put_nowait(None)
+
+    def _write(self) -> None:
+        while (data := self._outgoing.get()) is not None:
+            try:
+                self._socket.sendall(data)
+            except OSError:
+                break
+
+
+class QmpServer:
+    """QMP at a place."""
+
+    def __init__(self, control: Control, actions: Actions, place: Place) -> None:
+        self._control = control
+        self._actions = actions
+        self._reset = actions.machine.events.subscribe(Reset, lambda event: self._tell("RESET"))
+        control.on_pause.append(self._paused)
+        control.on_resume.append(lambda: self._tell("RESUME"))
+        control.on_end.append(self._ended)
+        self._server = Server(place, self._talk)
+        self.place = self._server.place
+
+    def close(self) -> None:
+        self._reset.cancel()
+        self._server.close()
+
+    def _talk(self, connection: Connection) -> None:
+        session = QmpSession(
+            self._actions,
+            lambda message: connection.send(encode(message)),
+            self._tell,
+            connection.drop,
+        )
+        connection.session = session
+        session.begin()
+        while data := connection.receive():
+            for request in session.feed(data):
+                connection.post(self._control, partial(session.handle, request))
+        connection.gone = True
+        self._control.post(session.close)
+
+    def _sessions(self) -> list[QmpSession]:
+        return [c.session for c in self._server.connections() if c.session is not None]
+
+    def _tell(self, name: str, data: dict[str, Any] | None = None) -> None:
+        for session in self._sessions():
+            session.event(name, data)
+
+    def _paused(self, outcome: Outcome) -> None:
+        for session in self._sessions():
+            session.paused(outcome)
+
+    def _ended(self, outcome: Outcome) -> None:
+        guest = outcome.kind in ("power-off", "failed")
+        reason = "guest-shutdown" if outcome.kind == "power-off" else "host-qmp-quit"
+        if outcome.kind == "failed":
+            reason = "guest-panic"
+        data = {"guest": guest, "reason": reason, "sentence": outcome.sentence}
+        self._tell("SHUTDOWN", data)
+
+
+class MonitorServer:
+    """The text monitor at a place."""
+
+    def __init__(self, control: Control, actions: Actions, place: Place) -> None:
+        self._control = control
+        self._actions = actions
+        self._server = Server(place, self._talk)
+        self.place = self._server.place
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _talk(self, connection: Connection) -> None:
+        post = partial(connection.post, self._control)
+        lines = Lines(post, TextMonitor(self._actions), connection.send)
+        while data := connection.receive():
+            lines.feed(data)
+
+
+class Lines:
+    """The text monitor's dialogue: lines in, answers and prompts out. `post` has work done on the
+    machine's thread, `send` takes bytes."""
+
+    def __init__(
+        self,
+        post: Callable[[Callable[[], None]], None],
+        monitor: TextMonitor,
+        send: Callable[[bytes], None],
+    ) -> None:
+        self._post = post
+        self._monitor = monitor
+        self._send = send
+        self._pending = bytearray()
+        send(PROMPT.encode())
+
+    def feed(self, data: bytes) -> None:
+        """What was typed."""
+        self._pending += data
+        *lines, rest = self._pending.split(b"\n")
+        self._pending = bytearray(rest)
+        for line in lines:
+            self._post(partial(self._answer, bytes(line)))
+        if len(self._pending) > _LONGEST_LINE:
+            self._pending.clear()
+            self._send(f"a line has at most {_LONGEST_LINE} bytes\n{PROMPT}".encode())
+
+    def _answer(self, line: bytes) -> None:
+        try:
+            text = self._monitor.answer(line.decode(errors="replace").strip())
+        except Exception as error:  # a device's hook, say: the machine goes on
+            text = f"{type(error).__name__}: {error}"
+        self._send((text + "\n" if text else "").encode() + PROMPT.encode())
+
+
+def _listen(place: Place) -> socket.socket:
+    if not place.path:
+        family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+        return socket.create_server((place.host, place.port), family=family)
+    path = Path(place.path)
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _answers(place.path):
+        path.unlink()  # of a run that was killed
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        server.bind(place.path)
+        server.listen()
+    except OSError:
+        server.close()
+        raise
+    return server
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+        return True
