@@ -8,6 +8,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
+from gpu.process import sealed_file
 from hypervisor.device.board import GuestMemory, MemoryAccessError
 
 PAGE = 4096
@@ -41,8 +42,7 @@ class Blob:
         self.shadow_fd = -1
         self._owed: list[tuple[int, int]] = []
         if has_shadow:
-            self.shadow_fd = os.memfd_create("gpu-blob", os.MFD_CLOEXEC)
-            os.ftruncate(self.shadow_fd, self.size)
+            self.shadow_fd = sealed_file("gpu-blob", self.size)
             self._shadow = mmap.mmap(self.shadow_fd, self.size)
 
     @property

@@ -52,6 +52,9 @@ class Gpu:
             self._limits = DeviceLimits(self.workers.describe(), self.options.opencl.memory)
             if self._limits.reason:
                 self.board.log(f"{self.name}: {self._limits.reason}: no guest can compute")
+            if self._limits.missing:
+                missing = ", ".join(self._limits.missing)
+                self.board.log(f"{self.name}: the worker's sandbox is without: {missing}")
         return self._limits
 
     @property

@@ -39,6 +39,8 @@ class DeviceLimits:
 
     def __init__(self, description: dict[str, Any], memory: int) -> None:
         self.reason = str(description.get("error", ""))
+        self.missing: list[str] = description.get("missing", [])
+        """What the worker's sandbox is without."""
         self.sharing = description.get("sharing", "copy")
         parameters = description.get("parameters", {})
         self.parameters = {int(name): bytes.fromhex(value) for name, value in parameters.items()}

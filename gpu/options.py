@@ -30,6 +30,11 @@ class OpenClOptions(BaseModel):
         ge=10_000_000,
         description="host time that building one program may take before it has failed",
     )
+    sandbox: Literal["auto", "required"] = Field(
+        default="auto",
+        description="what to do where the host's kernel lacks a part of the worker's sandbox: "
+        "auto: say so and go on; required: have no device",
+    )
     timeout: Duration = Field(
         default=5_000_000_000,
         ge=10_000_000,

@@ -6,13 +6,13 @@ length, and every field is checked where it is used. It may stop answering at an
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import marshal
 import mmap
 import os
 import select
-import shlex
 import shutil
 import signal
 import socket
@@ -24,12 +24,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from gpu.linker import find_linker
 from gpu.options import OpenClOptions
 
 START_SECONDS = 60.0
 """Host time that a worker may take until it has looked at the device."""
 MAX_MESSAGE = 64 << 20
 _LENGTH = struct.Struct("<I")
+_END_SECONDS = 5.0
 _PATIENCE = 4
 """Timeouts that pass beyond the first until a worker is ended that did not get to compute."""
 _SLICE = 0.05
@@ -37,15 +39,13 @@ _SLICE = 0.05
 _PASSED_ON = ("OCL_ICD_VENDORS", "OCL_ICD_FILENAMES", "LD_LIBRARY_PATH", "LANG", "POCL_DEVICES")
 
 
-def linker() -> list[str] | None:
-    """The command that links: the host's `ld`, or that of the `ziglang` package."""
-    path = os.pathsep.join((os.environ.get("PATH", ""), os.defpath, "/usr/local/bin"))
-    found = shutil.which("ld", path=path)
-    if found is not None:
-        return [found]
-    if importlib.util.find_spec("ziglang") is not None:
-        return [sys.executable, "-m", "ziglang", "ld.lld"]
-    return None
+def sealed_file(name: str, size: int) -> int:
+    """The descriptor of a file in memory that a worker may be given: it can not shrink, which would
+    end the hypervisor with SIGBUS where that has it mapped."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return fd
 
 
 class WorkerLostError(Exception):
@@ -73,6 +73,7 @@ class Worker:
             )
         finally:
             there.close()
+        self._pid = 0
         self._socket = here
         here.setblocking(False)
         self._poll = select.poll()
@@ -85,14 +86,22 @@ class Worker:
         """Commands done when it was last seen to go on, when that was, and its processor time."""
         self.is_lost = ""
         """Why it is no more."""
-        self.send({"platform": options.platform, "device": options.device, "sharing": sharing})
+        self.send(
+            {
+                "platform": options.platform,
+                "device": options.device,
+                "sharing": sharing,
+                "memory": options.memory,
+                "linker": find_linker(),
+            }
+        )
 
     def _environment(self) -> dict[str, str]:
         passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         return {
             **passed,
-            "PATH": self._provide_linker(),
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "PATH": os.path.join(self.folder, "bin"),
+            "PYTHONPATH": os.pathsep.join(_import_paths()),
             "PYTHONDONTWRITEBYTECODE": "1",
             "HOME": self.folder,
             "TMPDIR": self.folder,
@@ -102,34 +111,20 @@ class Worker:
             "PYOPENCL_NO_CACHE": "1",
         }
 
-    def _provide_linker(self) -> str:
-        """A folder with the `ld` that PoCL needs to build programs, and nothing else."""
-        folder = os.path.join(self.folder, "bin")
-        os.mkdir(folder)
-        found = linker()
-        if found is not None:
-            script = f'#!/bin/sh\nexec {shlex.join(found)} "$@"\n'
-            path = os.path.join(folder, "ld")
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(script)
-            os.chmod(path, 0o700)
-        return folder
-
     # -- talking ------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
         """What the worker found of OpenCL, or {"error": sentence}."""
         if self._description is None:
-            found = self.receive(START_SECONDS)
-            self._description = found if isinstance(found, dict) else {}
+            self._pid = int(self.receive(START_SECONDS)["pid"])
+            self._description = self.receive(START_SECONDS)
         return self._description
 
     def begin(self, *part: Any) -> None:
         """Give it its part: ("execute",), or ("compile", recipe)."""
         self._seen = None
         if part[0] == "execute":
-            fd = os.memfd_create("gpu-progress", os.MFD_CLOEXEC)
-            os.ftruncate(fd, mmap.PAGESIZE)
+            fd = sealed_file("gpu-progress", mmap.PAGESIZE)
             self._progress = memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("Q")
             self.send(part, fd)
             os.close(fd)
@@ -232,7 +227,8 @@ class Worker:
                 raise self.lose("the GPU's worker does not answer")
             return
         progress = self._progress[0] if self._progress is not None else 0
-        if self._seen is None or (progress != self._seen[0] and progress <= self._sent):
+        # It only ever grows: a kernel that finds the counter can not play for time with it.
+        if self._seen is None or self._seen[0] < progress <= self._sent:
             self._seen = (progress, now, self._processor_seconds())
             return
         _, since, used = self._seen
@@ -245,7 +241,7 @@ class Worker:
     def _processor_seconds(self) -> float:
         """What the worker has used of the host's processors."""
         try:
-            with open(f"/proc/{self._process.pid}/stat", encoding="ascii") as file:
+            with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
                 fields = file.read().rpartition(")")[2].split()
         except OSError:
             return 0.0
@@ -278,15 +274,33 @@ class Worker:
             except OSError:
                 self._process.kill()
         self._process.wait()
+        self._wait_for_end()
         self._socket.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _wait_for_end(self) -> None:
+        """The process behind the keeper lets go of its memory before it lets go of the socket."""
+        self._socket.settimeout(_END_SECONDS)
+        try:
+            while self._socket.recv(1 << 20):
+                pass
+        except OSError:
+            pass
+
     @property
     def pid(self) -> int:
-        return self._process.pid
+        """Of the process that computes; its keeper's until that is known."""
+        return self._pid or self._process.pid
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+
+def _import_paths() -> list[str]:
+    """Where the worker finds this package, and OpenCL where that is not beside its Python."""
+    specs = [importlib.util.find_spec(name) for name in ("gpu", "pyopencl")]
+    origins = [spec.origin for spec in specs if spec is not None and spec.origin]
+    return list(dict.fromkeys(os.path.dirname(os.path.dirname(origin)) for origin in origins))
 
 
 class Workers:
@@ -312,6 +326,10 @@ class Workers:
                 self._description = self._spare.describe()
             except WorkerLostError as error:
                 self._description = {"error": str(error)}
+            missing = self._description.get("missing")
+            if missing and self._options.sandbox == "required":
+                named = ", ".join(missing)
+                self._description = {"error": f"the GPU's worker is not sandboxed: no {named}"}
             if "error" in self._description:
                 self.close()
         return self._description

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import mmap
 import os
@@ -14,15 +15,21 @@ from hypervisor.device.board import MemoryAccessError
 PAGE = 4096
 
 
+_SIZE_IS_FINAL = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
 class Memory:
     """`size` bytes of RAM at guest-physical `base`. Writes here tell `on_write`."""
 
     def __init__(self, base: int, size: int) -> None:
         self.base = base
         self.size = size
-        self.fd = os.memfd_create("guest-ram", os.MFD_CLOEXEC)
+        self.fd = os.memfd_create("guest-ram", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(self.fd, size)
+            # A process that is given it, as the GPU's workers are, must not be able to shrink it:
+            # that would end this one with SIGBUS.
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SIZE_IS_FINAL)
             self.map = mmap.mmap(self.fd, size)
         except OSError as error:
             os.close(self.fd)

@@ -7,8 +7,9 @@ import sys
 
 import click
 
+from gpu.linker import find_linker
 from gpu.options import OpenClOptions
-from gpu.process import Workers, linker
+from gpu.process import Workers
 from hypervisor.images import ImageError, Images
 from tools.main import open_standard_streams, run
 from tools.progress import progress
@@ -51,7 +52,7 @@ def choose() -> tuple[str, str]:
 
 def has_opencl() -> bool:
     """Whether the host can compute for a virtual GPU, and build programs."""
-    if linker() is None:
+    if not find_linker():
         return False
     workers = Workers(OpenClOptions())
     try:

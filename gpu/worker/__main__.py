@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import mmap
 import os
 import socket
@@ -10,20 +11,27 @@ import warnings
 from typing import Any
 
 from gpu.worker.channel import Channel
+from gpu.worker.sandbox import Sandbox
 
 
 def main() -> None:
-    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(connection.fileno(), False)
+    channel = Channel(connection)
     warnings.simplefilter("ignore")
     setup = channel.receive()
+    sandbox = Sandbox(os.getcwd(), setup["linker"])
+    sandbox.enter(connection, lambda pid: channel.send({"pid": pid}))
     try:
         device, description = _open(setup)
     except LookupError as error:
         channel.send({"error": str(error)})
         return
+    description["missing"] = sandbox.missing
     channel.send(description)
     try:
         part, *arguments = channel.receive()
+        sandbox.lock(part, device.platform.name, setup["memory"])
         if part == "compile":
             _compile(channel, device, *arguments)
         else:
@@ -35,6 +43,10 @@ def main() -> None:
 def _open(setup: dict[str, str]) -> tuple[Any, dict[str, Any]]:
     try:
         from gpu.worker.device import choose, describe
+
+        # Later there is nothing to import from.
+        for name in _LATER:
+            importlib.import_module(name)
     except ImportError as error:
         raise LookupError(f"pyopencl cannot be loaded: {error}") from None
     device = choose(setup["platform"], setup["device"])
@@ -42,6 +54,15 @@ def _open(setup: dict[str, str]) -> tuple[Any, dict[str, Any]]:
     if setup["sharing"] != "auto":
         description["sharing"] = setup["sharing"]
     return device, description
+
+
+_LATER = (
+    "gpu.worker.build",
+    "gpu.worker.execute",
+    "numpy",
+    "pyopencl.invoker",
+    "pyopencl.characterize",
+)
 
 
 def _compile(channel: Channel, device: Any, recipe: Any) -> None:

@@ -109,7 +109,9 @@ class Memories:
     def _zeroed(self, size: int) -> Memory:
         """Device memory that shows nobody's old bytes."""
         if self._sharing == "zero-copy":
-            pages = mmap.mmap(-1, -(-size // 4096) * 4096)
+            # Not shared memory, as that is not counted by the process's limit.
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            pages = mmap.mmap(-1, -(-size // 4096) * 4096, flags)
             view = memoryview(pages)[:size]
             flags = READ_WRITE | USE_HOST_PTR
             return Memory(_low.Buffer(self._context, flags, hostbuf=view), size, pages)
