@@ -11,10 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from gpu import edid
 from gpu.core import Gpu
+from gpu.display import DisplayOptions, serve
 from gpu.options import GpuOptions
 from gpu.protocol import CAPSET, VERSION
 from gpu.scanout import Picture, Rect, Scanout
@@ -42,7 +43,7 @@ from gpu.virtio_gpu_protocol import (
     Response,
 )
 from gpu.virtio_gpu_resources import Resource, Resources, pixel_format
-from hypervisor.device import Board, Register, Size
+from hypervisor.device import Board, Register
 from hypervisor.device.virtio import CONFIG, Chain, VirtioDevice
 
 CURSOR_SIDE = 64
@@ -52,23 +53,9 @@ _CONTROL, _CURSOR = 0, 1
 _MAX_ENTRY_BYTES = (1 << 16) * MEMORY_ENTRY.size
 
 
-class DisplayOptions(BaseModel):
-    """What the machine's user sees of a GPU."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    width: int = Field(default=1024, ge=64, le=edid.MAX_SIDE, description="pixels in a row")
-    height: int = Field(default=768, ge=64, le=edid.MAX_SIDE, description="rows of pixels")
-    memory: Size = Field(
-        default=256 << 20, gt=0, description="host memory for the guest's pictures, at most"
-    )
-
-
 class VirtioGpuOptions(GpuOptions):
     compute: bool = Field(default=True, description="false: a display alone, without OpenCL")
-    display: DisplayOptions = Field(
-        default=DisplayOptions(), description="the display: width, height, memory"
-    )
+    display: DisplayOptions = Field(default=DisplayOptions(), description="the display")
 
 
 def open_core(name: str, options: VirtioGpuOptions, board: Board) -> Core | None:
@@ -118,6 +105,9 @@ class VirtioGpu(VirtioDevice):
         self.fences = Fences(self._answer)
         self._shown = 0
         """The resource that the scanout shows; 0: none."""
+        self.vnc = serve(name, board, display, self.scanout)
+        board.seat.screens.append(self.resize)
+        self.live = self.vnc is not None
 
     def reset(self) -> None:
         super().reset()
@@ -130,6 +120,8 @@ class VirtioGpu(VirtioDevice):
             self.fences.forget()
 
     def close(self) -> None:
+        if self.vnc is not None:
+            self.vnc.close()
         if self.core is not None:
             self.core.close()
 

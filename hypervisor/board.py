@@ -37,6 +37,7 @@ class MachineBoard:
         self.memory = machine.observer.memory_for(name)
         self.host = machine.host
         self.control = machine.power
+        self.seat = machine.seat
         self.harts: Sequence[Any] = machine.cpu
         self.seed = machine.description.seed
         self.machine_mode = machine.description.machine_mode

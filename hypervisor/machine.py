@@ -26,7 +26,7 @@ from hypervisor.cpu.cells import NEVER, Reason
 from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.riscv64_env import CAUSES
 from hypervisor.ctrl_c import DeferredCtrlC
-from hypervisor.device import Board, ByteChannel, Device, Display
+from hypervisor.device import Board, ByteChannel, Device, Display, Seat
 from hypervisor.events import Events, FirmwareCall, Reset
 from hypervisor.faults import Faults
 from hypervisor.host_io import HostThreads, Inbox
@@ -82,6 +82,9 @@ class Machine:
         """A hart executes: what comes in waits for a safe point."""
         self.console = MachineConsole(self)
         self.console.enter = self.inputs.connect("console", "", self.console.take)
+        self.seat = Seat()
+        """The machine's keyboard, pointer and screen, as its user sits before them."""
+        self.seat.enter = self.inputs.connect("seat", "", self.seat.take)
         self.channels: dict[str, Console] = {}
         """Serial lines with `backend: channel:NAME`, by name: `send` to them, look at `text`."""
         self.live: set[str] = set()

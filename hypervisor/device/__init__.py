@@ -31,6 +31,7 @@ from hypervisor.device.faults import PacketHook, RequestFault, RequestHook
 from hypervisor.device.line import Line
 from hypervisor.device.options import Address, Duration, FileRef, LineEnd, Options, Size
 from hypervisor.device.registers import Field, Register, registers_of
+from hypervisor.device.seat import Seat
 from hypervisor.device.tree import Node, Ref, Value
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "Register",
     "RequestFault",
     "RequestHook",
+    "Seat",
     "Size",
     "Timer",
     "Value",

@@ -8,6 +8,7 @@ from typing import Protocol
 from hypervisor.device.backends import ByteChannel, HostIO
 from hypervisor.device.events import Event
 from hypervisor.device.line import Line
+from hypervisor.device.seat import Seat
 
 
 class MemoryAccessError(Exception):
@@ -82,6 +83,9 @@ class Board(Protocol):
     def control(self) -> Control: ...
     @property
     def harts(self) -> Sequence[Hart]: ...
+
+    @property
+    def seat(self) -> Seat: ...
 
     machine_mode: bool
     """True where firmware runs in machine mode; False: the guest starts in supervisor mode, and

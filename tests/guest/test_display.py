@@ -1,14 +1,19 @@
-"""Linux's own virtio-gpu driver: its console on the display, as pictures show it."""
+"""Linux's own virtio-gpu driver: its console on the display, as pictures and VNC show it."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gpu.scanout import Pixels
 from hypervisor import Machine
@@ -27,8 +32,16 @@ boot:
   initrd: {initrd}
   command_line: console=tty0 console=ttyS0 no4lvl vt.global_cursor_default=0
 devices:
-  gpu0: {{type: virtio.gpu, at: 0x1000_5000, irq: plic.5, display: {{width: 800, height: 600}}}}
+  gpu0:
+    type: virtio.gpu
+    at: 0x1000_5000
+    irq: plic.5
+    display: {{width: 800, height: 600, vnc: 0, password: secret}}
+  keyboard0: {{type: virtio.input, at: 0x1000_6000, irq: plic.6, kind: keyboard}}
+  tablet0: {{type: virtio.input, at: 0x1000_7000, irq: plic.7, kind: tablet}}
 """
+
+LISTENS = "gpu0: VNC listens on 127.0.0.1:"
 
 Ask = Callable[..., str]
 
@@ -68,7 +81,7 @@ def test_driver_binds_and_takes_the_displays_size(machine: Machine, ask: Ask) ->
     assert "switching to colour frame buffer device 100x37" in log
     assert ask(machine, "head -n 1 /sys/class/drm/card0-Virtual-1/modes") == "800x600"
     assert not re.search("error|fail|timed out", log, re.IGNORECASE)
-    assert machine.messages == []
+    assert [re.sub("[0-9]+$", "", text) for text in machine.messages] == [LISTENS]
 
 
 def test_boot_messages_are_on_the_display(machine: Machine, ask: Ask) -> None:
@@ -116,3 +129,31 @@ def test_snapshot_restores_the_picture(machine: Machine, ask: Ask) -> None:
     assert not np.array_equal(before, after)
     assert np.array_equal(before, restored)
     assert np.array_equal(after, shown(machine))
+
+
+def test_vnc_client_sees_the_console_and_types_into_it(machine: Machine, ask: Ask) -> None:
+    ask(machine, "setsid sh -c 'exec sh </dev/tty1 >/dev/tty1 2>&1' & sleep 0.5")
+
+    client = vncdo(machine, "type", "echo Typed >/tmp/typed", "key", "enter", "pause", "1")
+
+    assert ask(machine, "cat /tmp/typed") == "Typed"
+    assert np.array_equal(client, shown(machine)[..., 2::-1])
+    assert client.any()
+
+
+def vncdo(machine: Machine, *acts: str) -> Pixels:
+    """What a real client sees at the end of its acts, while the machine runs."""
+    port = re.search("[0-9]+$", machine.messages[0])
+    assert port is not None
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        command = [
+            *(sys.executable, "-W", "ignore", "-m", "vncdotool.command"),
+            *("-s", f"127.0.0.1::{port[0]}", "-p", "secret", *acts, "capture", file.name),
+        ]
+        with ThreadPoolExecutor(1) as pool:
+            client = pool.submit(subprocess.run, command, check=True, timeout=200)
+            client.add_done_callback(lambda _: machine.stop())
+            machine.run(timeout=300)
+            client.result()
+        with Image.open(file.name) as picture:
+            return np.asarray(picture.convert("RGB"))

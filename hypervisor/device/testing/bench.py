@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from hypervisor.device.board import MemoryAccessError
 from hypervisor.device.events import Event
 from hypervisor.device.line import Line
+from hypervisor.device.seat import Seat
 
 T = TypeVar("T")
 MOST_EVENTS = 1000
@@ -192,6 +193,7 @@ class Bench:
         self.memory = BenchMemory()
         self.host = BenchHost(self.clock)
         self.control = BenchControl()
+        self.seat = Seat()
         self.harts = [BenchHart(index) for index in range(harts)]
         self.hart = 0
         """Index of the hart that makes the accesses."""
