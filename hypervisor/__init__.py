@@ -14,7 +14,7 @@ __all__ = ["GuestFailure", "Machine", "Outcome"]
 def __getattr__(name: str) -> Any:
     """Import on first use: device files and `--help` need none of the machine."""
     if name in __all__:
-        from hypervisor import machine
+        from hypervisor import machine, outcome
 
-        return getattr(machine, name)
+        return getattr(machine if name == "Machine" else outcome, name)
     raise AttributeError(f"module 'hypervisor' has no attribute '{name}'")

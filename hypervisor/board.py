@@ -49,7 +49,7 @@ class MachineBoard:
         self.guest_error = machine.guest_error
 
     def current_hart(self) -> int:
-        return self._machine.turn
+        return self._machine.turns.index
 
     def channel(self, spec: str | None) -> ByteChannel:
         return self._machine.channel(spec)

@@ -176,15 +176,19 @@ class FirmwareCall(Event):
 
     kind = "firmware"
     hart: int
-    extension: int
+    interface: str
+    """`sbi` or `psci`."""
+    name: str
+    """What was called; an SBI extension."""
     function: int
+    """Its number, within the extension."""
 
     @property
     def subject(self) -> str:
         return f"hart{self.hart}"
 
     def __str__(self) -> str:
-        return f"sbi hart {self.hart} extension {self.extension:#x} function {self.function}"
+        return f"{self.interface} hart {self.hart} {self.name} {self.function:#x}"
 
 
 @dataclass(frozen=True, slots=True)

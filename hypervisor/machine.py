@@ -2,57 +2,50 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 
-import cbor2
-
+from hypervisor import state
+from hypervisor.arch import architecture
 from hypervisor.board import MachineBoard, Power
 from hypervisor.boot.loadable import Loadable
-from hypervisor.boot.sbi import Sbi
 from hypervisor.boot.start import start
 from hypervisor.bus import Bus
 from hypervisor.config import Description, check_catalogue, load_description
 from hypervisor.console import Console, NullChannel, Step
-from hypervisor.cpu import selftest
-from hypervisor.cpu.cells import NEVER, Reason
-from hypervisor.cpu.riscv64 import Hart
-from hypervisor.cpu.riscv64_env import CAUSES
+from hypervisor.cpu.cells import NEVER, Reason, link
+from hypervisor.cpu.hart import Hart
 from hypervisor.ctrl_c import DeferredCtrlC
 from hypervisor.device import Board, ByteChannel, Device, Display, Seat
-from hypervisor.events import Events, FirmwareCall, Reset
+from hypervisor.endings import Endings
+from hypervisor.events import Events, Reset
 from hypervisor.faults import Faults
 from hypervisor.host_io import HostThreads, Inbox
 from hypervisor.inputs import Inputs
+from hypervisor.machine_console import MachineConsole
 from hypervisor.memory import Memory
 from hypervisor.observer import Observer
-from hypervisor.outcome import GuestFailure, Outcome
-from hypervisor.report import describe_hart
+from hypervisor.outcome import Outcome
 from hypervisor.stops import Breakpoints
-from hypervisor.time.clock import VirtualClock, to_nanoseconds, to_units
+from hypervisor.time.clock import VirtualClock, to_units
 from hypervisor.time.pacing import Pacer
 from hypervisor.trace.tracer import Tracer
+from hypervisor.turns import Turns
+from hypervisor.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from hypervisor.profile.sampler import Sampler
-
-SLICE_UNITS = 64_000 * 32 // 25
-"""How long one hart runs while others wait for their turn: 64 us."""
 
 BREATH_UNITS = 50_000_000 * 32 // 25
 """How long a hart runs at most before Python sees signals again: 50 ms."""
 
 HELD_UNITS = 1_000_000 * 32 // 25
 """The same where busy time is held to the wall: 1 ms."""
-
-PANIC = b"Kernel panic - not syncing"
 
 
 class Machine:
@@ -69,6 +62,7 @@ class Machine:
         """`offline`: no device opens anything outside; what comes from there is replayed."""
         started = time.perf_counter()
         self.description = description
+        self.arch = architecture(description.cpu.arch)
         self.messages: list[str] = []
         self.on_message: Callable[[str], None] | None = None
         self.clock = VirtualClock(description.epoch)
@@ -102,17 +96,13 @@ class Machine:
         self.observer = Observer(self)
         self.sampler: Sampler | None = None
         """What is told of harts that stopped, at times of its choosing."""
-        self._failure: Outcome | None = None
+        self.endings = Endings(self)
         self._ctrl_c = DeferredCtrlC(self.kick)
-        self.turn = 0
-        """Index of the hart that runs, or ran last."""
-        self._slice_end: int | None = None
         self._stop_at: int | None = None
         self.look_at: int | None = None
         """The clock, in units, from which on `on_look` is called at a safe point, soon."""
         self.on_look: Callable[[], None] = lambda: None
         self._stepping: Hart | None = None
-        self._only: Hart | None = None
         self._is_closed = False
         self.tracers: list[Tracer] = []
         """Traces that are being made, and those that have ended."""
@@ -157,21 +147,21 @@ class Machine:
         self.memory = Memory(description.memory.ram.at, description.memory.ram.size)
         held.callback(self.memory.close)
         self.memory.on_write.append(self.clock.cell)
-        layout = selftest.verify()
         self.cpu: list[Hart] = []
         for index in range(description.cpu.harts):
-            hart = Hart(index, self.clock.cell, layout.exception_index)
+            hart = self.arch.make_hart(index, self.clock.cell)
             held.callback(hart.close)
             self.cpu.append(hart)
+        link(self.clock.cell, [hart.cell for hart in self.cpu])
+        self.turns = Turns(self.cpu, self.clock.cell)
         self._build_devices(held)
         held.callback(self.host.close)  # before the devices: its work uses their files
-        self.sbi = Sbi(self.cpu, self.clock, self.memory, self.console, self.power)
+        self.arch.connect(self)
+        self.firmware = self.arch.make_firmware(self)
         for hart in self.cpu:
             hart.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
             self.bus.connect(hart.engine)
         self.breakpoints = Breakpoints(self.cpu, self.memory)
-        self._panic = self.clock.timer("panic", self._end_panic)
-        self.console.watch(PANIC, self._panicked)
         self.reset()
         for each in description.trace:
             self.trace(each.events, each.to)
@@ -214,7 +204,7 @@ class Machine:
         """The guest touched what does not exist: said; where the description says strict, fatal."""
         self.log(message)
         if self.description.strict:
-            self._fail_at(self.cpu[self.turn], message)
+            self.endings.fail(self.turns.present, message)
 
     def log(self, message: str) -> None:
         """A message for the machine's user, in order."""
@@ -235,10 +225,9 @@ class Machine:
             hart.reset(self.description.machine_mode)
         for device in self.devices.values():
             device.reset()
-        self.sbi.reset()
-        self._panic.cancel()
-        self.turn = 0
-        self._slice_end = None
+        self.firmware.reset()
+        self.endings.reset()
+        self.turns.reset()
         start(self)
 
     def restart(self) -> None:
@@ -250,6 +239,11 @@ class Machine:
     def kick(self) -> None:
         """From any thread: reach a safe point soon."""
         self.clock.cell.deadline = 0
+
+    @property
+    def turn(self) -> int:
+        """Index of the hart that runs, or ran last."""
+        return self.turns.index
 
     # -- running --------------------------------------------------------------------------
 
@@ -282,11 +276,11 @@ class Machine:
     @contextmanager
     def only(self, hart: int) -> Iterator[None]:
         """Meanwhile no other hart has a turn, which makes another run of it."""
-        self._only = self.cpu[hart]
+        self.turns.only = self.cpu[hart]
         try:
             yield
         finally:
-            self._only = None
+            self.turns.only = None
 
     def _run(self, until: str | bytes | None, timeout: float | None) -> Outcome:
         if self._is_closed:
@@ -297,7 +291,7 @@ class Machine:
             self.console.script([step])
         for each in self.cpu:
             each.notice_host_writes()
-        watchdog = _Watchdog(timeout, self.kick)
+        watchdog = Watchdog(timeout, self.kick)
         self.pacer.begin()
         try:
             with self._ctrl_c:
@@ -305,7 +299,7 @@ class Machine:
                 while outcome is None:
                     outcome = self._safe_point()
                     if outcome is None and watchdog.expired:
-                        outcome = self._timed_out(timeout)
+                        outcome = self.endings.timed_out(timeout)
                     # A step that is done is not begun again by who asked for a pause.
                     goes_on = outcome is None or outcome.kind == "paused"
                     if goes_on and self._stepping and self._stepping.stops.has_stepped():
@@ -314,7 +308,7 @@ class Machine:
                         outcome = Outcome("reached", "the run came to where it was to stop")
                     if outcome is not None:
                         break
-                    hart = self._next_hart()
+                    hart = self.turns.next()
                     if hart is None:
                         self._idle()
                     elif self.inputs.is_behind:
@@ -341,16 +335,13 @@ class Machine:
 
     def stop(self) -> None:
         """End the present run at its next safe point (from any thread)."""
-        self.inbox.post(lambda: self._fail(Outcome("stopped", "stopped by its user")))
+        self.inbox.post(lambda: self.endings.note(Outcome("stopped", "stopped by its user")))
 
     def pause(self) -> None:
         """The same, for who will have it run on: the outcome's kind is `paused`, unless the run
         ends there anyway."""
-        self.inbox.post(self._pause)
-
-    def _pause(self) -> None:
-        if self._failure is None:
-            self._fail(Outcome("paused", "paused by its user"))
+        outcome = Outcome("paused", "paused by its user")
+        self.inbox.post(lambda: self.endings.note(outcome, unless_ending=True))
 
     def _safe_point(self) -> Outcome | None:
         """Everything that may act between two stretches of guest code."""
@@ -368,70 +359,21 @@ class Machine:
             self.pacer.hold()
         self.clock.run_due()
         self.inputs.after_timers()
-        if self._failure is not None:
-            outcome, self._failure = self._failure, None
+        outcome = self.endings.take()
+        if outcome is not None:
             return outcome
         if self.console.run_script():
             return Outcome("until", "the awaited text was printed")
         if self.power.off is not None:
-            return self._powered_off(self.power.off)
+            return self.endings.powered_off(self.power.off)
         if self.power.reset:
             self.restart()
         return self.inputs.outcome
 
-    def _powered_off(self, code: int) -> Outcome:
-        step = self.console.script_pending
-        if step is not None:
-            text = step.text.decode(errors="replace")
-            sentence = f"the guest powered off before it printed '{text}'"
-        elif code:
-            sentence = f"the guest powered off with failure code {code}"
-        else:
-            return Outcome("power-off", "the guest powered off")
-        return Outcome("failed", sentence, 1, describe_hart(self.cpu[self.turn], self.programs))
-
-    def _next_hart(self) -> Hart | None:
-        """Whose turn it is; None when all wait."""
-        if self._only is not None:
-            return self._take_turn(self._only) if self._is_runnable(self._only) else None
-        if len(self.cpu) == 1:
-            return self.cpu[0] if self._is_runnable(self.cpu[0]) else None
-        runnable = [hart for hart in self.cpu if self._is_runnable(hart)]
-        if not runnable:
-            return None
-        current = self.cpu[self.turn]
-        alone = len(runnable) == 1
-        if current not in runnable or (
-            self._slice_end is not None and self.clock.cell.units >= self._slice_end
-        ):
-            later = [hart for hart in runnable if hart.index > current.index]
-            current = (later or runnable)[0]
-            self._slice_end = None
-            self._take_turn(current)
-        if alone:
-            self._slice_end = None
-        elif self._slice_end is None:
-            self._slice_end = self.clock.cell.units + SLICE_UNITS
-        return current
-
-    def _take_turn(self, hart: Hart) -> Hart:
-        if hart.index != self.turn:
-            hart.drop_reservation()
-            self.clock.cell.host_writes += 1  # or another hart, before it
-        self.turn = hart.index
-        return hart
-
-    def _is_runnable(self, hart: Hart) -> bool:
-        if hart.stopped:
-            return False
-        if hart.take_interrupt_lines():
-            hart.waiting = False
-        return not hart.waiting
-
     def _leave_straight_line(self) -> Outcome | None:
         """Where a debugger stopped within straight-line code, nothing may act before its end."""
-        hart = self.cpu[self.turn]
-        if not hart.is_midway or self._only not in (None, hart):
+        hart = self.turns.present
+        if not hart.is_midway or self.turns.only not in (None, hart):
             return None
         self.clock.cell.deadline = 0
         return self._execute(hart)
@@ -451,8 +393,8 @@ class Machine:
         deadline = cell.units + (HELD_UNITS if self.pacer.holds_busy_time else BREATH_UNITS)
         if due is not None:
             deadline = min(deadline, to_units(due))
-        if self._slice_end is not None:
-            deadline = min(deadline, self._slice_end)
+        if self.turns.slice_end is not None:
+            deadline = min(deadline, self.turns.slice_end)
         if self.sampler is not None:
             deadline = min(deadline, self.sampler.due + cell.idle)
         bound = self._bound()
@@ -465,7 +407,6 @@ class Machine:
 
     def _execute(self, hart: Hart) -> Outcome | None:
         """Run a hart until its deadline, and see to what ended it."""
-        cell = self.clock.cell
         if self.first_instruction_at is None:
             self.first_instruction_at = time.time()
         self.is_executing = True
@@ -477,18 +418,14 @@ class Machine:
             self.events.gather()
         if self.sampler is not None:
             self.sampler.ran(hart)
-        if reason == Reason.NONE and self._slice_end is not None:
-            # It waits. If it finds an interrupt that it masks it will spin: others come first.
-            self._slice_end = cell.units
+        if reason in (Reason.NONE, Reason.YIELD):
+            # A hart that waits may find an interrupt that it masks, and would spin.
+            self.turns.give_way()
         elif reason == Reason.FIRMWARE_CALL:
-            if self.events.wants(FirmwareCall):
-                self._publish_call(hart)
-            self.sbi.call(hart)
+            self.observer.firmware_call(hart)
+            self.firmware.call(hart)
         elif reason == Reason.DOUBLE_FAULT:
-            registers = hart.registers
-            number = registers["mcause" if registers["priv"] == 3 else "scause"]
-            cause = CAUSES.get(number, f"cause {number:#x}")
-            self._fail_at(hart, f"hart {hart.index} took a trap with no handler: {cause}")
+            self.endings.no_handler(hart)
         elif reason >= Reason.BREAKPOINT:
             return self._stopped(hart, reason)
         return None
@@ -498,10 +435,6 @@ class Machine:
         stop = self.breakpoints.stop_of(hart, reason)
         kind = ("breakpoint", "step", "watchpoint")[reason - Reason.BREAKPOINT]
         return Outcome(kind, f"hart {stop.hart} stopped at {stop.pc:#x}", stop=stop)
-
-    def _publish_call(self, hart: Hart) -> None:
-        a7, a6 = hart.registers["a7"], hart.registers["a6"]
-        self.events.publish(FirmwareCall(self.clock.now(), hart.index, a7, a6))
 
     def _bound(self) -> int | None:
         """Where a safe point is wanted, in units; None where everywhere will do."""
@@ -521,37 +454,9 @@ class Machine:
                 return
         if due is None and not self.live:
             if not self.inbox:
-                hart = self.cpu[0]
-                self._fail_at(hart, "the guest hangs: all harts wait and nothing is pending")
+                self.endings.hang()
             return
         self.pacer.idle(due, modelled=due == self.host.next_completion)
-
-    # -- endings --------------------------------------------------------------------------
-
-    def _fail(self, outcome: Outcome) -> None:
-        self._failure = outcome
-        self.kick()
-
-    def _fail_at(self, hart: Hart, sentence: str) -> None:
-        self._fail(Outcome("failed", sentence, 1, describe_hart(hart, self.programs)))
-
-    def _panicked(self) -> None:
-        # The panic's own text is still being printed: end a little later, when it is complete.
-        self._panic.arm(self.clock.now() + 50_000_000)
-
-    def _end_panic(self) -> None:
-        self._fail_at(self.cpu[self.turn], "the guest's kernel panicked")
-
-    def _timed_out(self, timeout: float | None) -> Outcome:
-        hart = self.cpu[self.turn]
-        step = self.console.script_pending
-        waiting = f", before '{step.text.decode(errors='replace')}' was printed" if step else ""
-        return Outcome(
-            "timeout",
-            f"{timeout:g} seconds ran out{waiting}",
-            124,
-            describe_hart(hart, self.programs),
-        )
 
     # -- watching -------------------------------------------------------------------------
 
@@ -579,92 +484,11 @@ class Machine:
 
     def state_sha256(self) -> str:
         """Digest of RAM, registers and device state; equal for equal machines."""
-        state = hashlib.sha256(self.memory.digest().encode())
-        state.update(cbor2.dumps(self._state(), canonical=True))
-        return state.hexdigest()
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "clock": self.clock.save(),
-            "harts": [hart.save() for hart in self.cpu],
-            "devices": {name: device.save() for name, device in self.devices.items()},
-            "sbi": self.sbi.save(),
-            "faults": self.faults.save(),
-            "turn": self.turn,
-            "slice_end": self._slice_end,
-        }
-
-    def save_state(self) -> Mapping[str, Any]:
-        """Everything but RAM, as plain data."""
-        return {
-            **self._state(),
-            "console": self.console.save(),
-            "channels": {name: channel.save() for name, channel in self.channels.items()},
-            "resets": self.resets,
-            "power": [self.power.off, self.power.reset],
-        }
-
-    def check_state(self, state: Mapping[str, Any]) -> None:
-        """Refuse, with ValueError, what another version of this program saved."""
-        own = self.save_state()
-        for part in (None, "devices", "clock", "console", "channels"):
-            here, there = (own, state) if part is None else (own[part], state[part])
-            if different := here.keys() ^ there.keys():
-                raise ValueError(f"{min(different)} is not in both")
-        if len(state["harts"]) != len(self.cpu):
-            raise ValueError("the number of harts differs")
-        for here, there in zip(own["harts"], state["harts"], strict=True):
-            if here.keys() ^ there.keys() or here["registers"].keys() ^ there["registers"].keys():
-                raise ValueError("the harts' registers differ")
-        for name, device in self.devices.items():
-            device.check_shape(state["devices"][name])
-        self.faults.check(state["faults"])
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Take `save_state`'s data; RAM must be loaded before."""
-        self.faults.load(state["faults"])  # their timers must be there
-        self.inputs.moved()
-        # Devices look at the time and take input while they load.
-        self.clock.load(state["clock"])
-        self.console.load(state["console"])
-        for name, channel in self.channels.items():
-            channel.load(state["channels"][name])
-        for name, device in self.devices.items():
-            device.load(state["devices"][name])
-        self.faults.settle()
-        for hart, saved in zip(self.cpu, state["harts"], strict=True):
-            hart.load(saved)
-        self.sbi.load(state["sbi"])
-        self.clock.load(state["clock"])  # again: devices armed their timers in another order
-        self.resets = state["resets"]
-        self.power.off, self.power.reset = state["power"]
-        self.bus.failure = self._failure = None
-        self.turn = state["turn"]
-        self._slice_end = state["slice_end"]
+        return state.sha256(self)
 
     def stats(self) -> dict[str, Any]:
         """Figures of the run so far."""
-        traps: dict[str, int] = {}
-        for hart in self.cpu:
-            for cause, count in enumerate(hart.cell.traps):
-                if count:
-                    name = CAUSES.get(cause, f"cause {cause}")
-                    traps[name] = traps.get(name, 0) + count
-        return {
-            "virtual_ns": to_nanoseconds(self.clock.cell.units),
-            "executed_bytes": self.clock.executed,
-            "executed_bytes_by_hart": [hart.executed for hart in self.cpu],
-            "traps": traps,
-            "firmware_calls": dict(self.sbi.calls),
-            "mmio": {
-                window.device.name: {"reads": window.reads, "writes": window.writes}
-                for window in self.bus.windows
-            },
-            "fence_i": sum(hart.cell.fence_i for hart in self.cpu),
-            "translation_flushes": sum(hart.cell.flushes for hart in self.cpu),
-            "resets": self.resets,
-            "console_sha256": self.console.sha256,
-        }
+        return state.figures(self)
 
     # -- snapshots ------------------------------------------------------------------------
 
@@ -687,44 +511,3 @@ class Machine:
         from hypervisor.snapshot import load
 
         load(self, snapshot if isinstance(snapshot, bytes) else Path(snapshot))
-
-
-class MachineConsole(Console):
-    """The console with the machine's run loop behind `expect`."""
-
-    def __init__(self, machine: Machine) -> None:
-        super().__init__(machine.kick)
-        self._machine = machine
-
-    def expect(self, text: str | bytes, timeout: float | None = 120) -> str:
-        """Run the machine until `text` is printed; what was printed up to it.
-
-        Raises GuestFailure when the guest ends or `timeout` host seconds pass before.
-        """
-        start_at = self.consumed
-        outcome = self._machine.run(until=text, timeout=timeout)
-        if outcome.kind != "until":
-            self.drop_script()
-            raise GuestFailure(outcome)
-        return self.consumed_since(start_at).decode(errors="replace")
-
-
-class _Watchdog:
-    """Host time allowed for a run."""
-
-    def __init__(self, seconds: float | None, kick: Callable[[], None]) -> None:
-        self.expired = False
-        self._kick = kick
-        self._timer: threading.Timer | None = None
-        if seconds is not None:
-            self._timer = threading.Timer(seconds, self._expire)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def _expire(self) -> None:
-        self.expired = True
-        self._kick()
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.cpu.hart import Hart
 from hypervisor.cpu.trap_trace import TrapTrace
 from hypervisor.device import Device, Field
 from hypervisor.events import (
     DmaTransfer,
     Event,
+    FirmwareCall,
     InterruptAcknowledge,
     InterruptChange,
     InterruptComplete,
@@ -116,6 +118,12 @@ class Observer:
             event = replace(event, line=self._inputs.get((event.device, event.number), ""))
         self._machine.events.publish(event)
 
+    def firmware_call(self, hart: Hart) -> None:
+        """A hart calls the built-in firmware, which has not answered yet."""
+        if self._machine.events.wants(FirmwareCall):
+            firmware = self._machine.firmware
+            self._publish(FirmwareCall, hart.index, firmware.name, *firmware.pending(hart))
+
     # -- what is watched -------------------------------------------------------------------------
 
     def _changed(self) -> None:
@@ -153,7 +161,7 @@ class Observer:
         machine.events.publish(
             MmioAccess(
                 *(machine.clock.now(), device.name, name, offset, size, value, is_write),
-                *(machine.turn, fields),
+                *(machine.turns.index, fields),
             )
         )
 

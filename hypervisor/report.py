@@ -6,36 +6,19 @@ from collections.abc import Sequence
 
 from hypervisor.boot.loadable import Loadable
 from hypervisor.cpu.cells import Reason
-from hypervisor.cpu.riscv64 import Hart
-from hypervisor.cpu.riscv64_env import CAUSES, INTEGER_NAMES
-
-_MODES = {0: "U", 1: "S", 3: "M"}
-_SYSTEM = (
-    "sepc",
-    "scause",
-    "stval",
-    "stvec",
-    "satp",
-    "mepc",
-    "mcause",
-    "mtval",
-    "mtvec",
-    "mstatus",
-)
+from hypervisor.cpu.hart import Hart
 
 
 def describe_hart(hart: Hart, programs: Sequence[Loadable] = ()) -> str:
     """Several lines of text, no newline at the end. `programs` name functions where they can."""
     registers = hart.registers
-    mode = _MODES.get(registers["priv"], "?")
     state = "stopped" if hart.stopped else "waiting" if hart.waiting else "running"
-    lines = [f"hart {hart.index} ({state}, {mode}-mode) at {_place(hart.pc, programs)}"]
-    lines.append(f"called from {_place(registers['ra'], programs)}")
-    lines += _table([(name, registers[name]) for name in INTEGER_NAMES])
-    lines += _table([(name, registers[name]) for name in _SYSTEM])
-    cause = registers["mcause"] if mode == "M" else registers["scause"]
-    if cause in CAUSES and hart.cell.traps[cause]:
-        lines.append(f"last trap: {CAUSES[cause]}")
+    lines = [f"hart {hart.index} ({state}, {hart.mode}) at {_place(hart.pc, programs)}"]
+    lines.append(f"called from {_place(registers[hart.link], programs)}")
+    lines += _table([(name, registers[name]) for name in hart.general])
+    lines += _table([(name, registers[name]) for name in hart.system])
+    if hart.last_trap is not None:
+        lines.append(f"last trap: {hart.last_trap}")
     lines += disassemble(hart)
     if hart.cell.reason == Reason.DOUBLE_FAULT:  # pc is the handler: what led there is of interest
         lines.append(f"the trap was taken at {_place(hart.cell.trapped_at, programs)}")
@@ -55,16 +38,12 @@ def _place(address: int, programs: Sequence[Loadable]) -> str:
 def disassemble(hart: Hart, address: int | None = None, count: int = 6) -> list[str]:
     """The instructions at `address` (pc unless given), the present one marked; a sentence when it
     cannot be read."""
-    import capstone
-
     sizes = (4 * count, 4, 2)  # less at the end of what is mapped
     start = hart.pc if address is None else address
     code = next(filter(None, (hart.read_virtual(start, size) for size in sizes)), None)
     if code is None:
         return [f"no code can be read at {start:#x}"]
-    decoder = capstone.Cs(
-        capstone.CS_ARCH_RISCV, capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC
-    )
+    decoder = hart.disassembler()
     decoder.skipdata = True
     lines = []
     for instruction in decoder.disasm(code, start, count):
@@ -76,5 +55,6 @@ def disassemble(hart: Hart, address: int | None = None, count: int = 6) -> list[
 
 
 def _table(values: list[tuple[str, int]]) -> list[str]:
-    cells = [f"{name:>8} {value:016x}" for name, value in values]
+    width = max(8, *(len(name) for name, _ in values))
+    cells = [f"{name:>{width}} {value:016x}" for name, value in values]
     return ["".join(cells[n : n + 4]) for n in range(0, len(cells), 4)]

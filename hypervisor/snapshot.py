@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import cbor2
 import zstandard
 
+from hypervisor import state
 from hypervisor.memory import PAGE
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _write(machine: Machine, file: Any) -> None:
         "description": machine.description.digest,
         "ram": [memory.base, memory.size],
         "pages": struct.pack(f"<{len(pages)}Q", *pages),
-        "state": machine.save_state(),
+        "state": state.save(machine),
     }
     packed = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(cbor2.dumps(header))
     file.write(bytes(_PREFIX.size))
@@ -146,7 +147,7 @@ def _check(machine: Machine, header: dict[str, Any], pages: tuple[int, ...], pat
     if any(page % PAGE or page >= machine.memory.size for page in pages):
         raise SnapshotError(f"the snapshot {path} is damaged: it has pages outside RAM")
     try:
-        machine.check_state(header["state"])
+        state.check(machine, header["state"])
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise _misfit(path, error) from None
 
@@ -177,7 +178,7 @@ def _apply(machine: Machine, header: dict[str, Any], pages: Any, path: Path) -> 
         ram[offset : offset + PAGE] = page
     ram.release()
     try:
-        machine.load_state(header["state"])
+        state.load(machine, header["state"])
     except (KeyError, ValueError, TypeError) as error:
         raise _misfit(path, error) from None
 

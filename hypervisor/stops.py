@@ -20,7 +20,7 @@ from hypervisor.cpu.cells import Reason
 from hypervisor.cpu.stopping import READ, WRITE
 
 if TYPE_CHECKING:
-    from hypervisor.cpu.riscv64 import Hart
+    from hypervisor.cpu.hart import Hart
     from hypervisor.memory import Memory
 
 Access = Literal["read", "write", "access"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from hypervisor.boot.riscv64_tree import riscv64_tree
+from hypervisor.arch import architecture
 from hypervisor.config import Description, DeviceEntry
 from hypervisor.device import Board, Device, Node
 from hypervisor.device.testing import Bench, BenchHart
@@ -14,7 +14,8 @@ from hypervisor.device.testing import Bench, BenchHart
 def device_tree_of(description: Description) -> Node:
     """The tree that the guest of this description gets, without the place of its initial RAM
     disk, which is known when it is loaded."""
-    return riscv64_tree(cast(Any, _PaperMachine(description)), None)
+    machine = cast(Any, _PaperMachine(description))
+    return architecture(description.cpu.arch).tree(machine, None)
 
 
 @dataclass

@@ -82,6 +82,8 @@ class Gicv2(Device):
     address_size = 2 * CPU_INTERFACE
     interrupt_inputs = LAST_NUMBER
     first_input = 32
+    private_inputs = True
+    arch = "aarch64"
     state = ("distributor_state", "interface_state")
 
     GICD_CTLR = Register(

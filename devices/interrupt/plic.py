@@ -44,6 +44,7 @@ class Plic(Device):
     type = "riscv.plic"
     summary = "RISC-V platform-level interrupt controller"
     compatible = ("sifive,plic-1.0.0", "riscv,plic0")
+    arch = "riscv64"
     address_size = 0x400_0000
     interrupt_inputs = MAX_SOURCES
     state = ("high", "pending", "claimed")

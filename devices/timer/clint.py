@@ -30,6 +30,7 @@ class Clint(Device):
     type = "riscv.clint"
     summary = "SiFive CLINT: machine-mode timer and software interrupts"
     compatible = ("sifive,clint0", "riscv,clint0")
+    arch = "riscv64"
     address_size = 0x1_0000
 
     MSIP = Register(

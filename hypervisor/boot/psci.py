@@ -43,6 +43,7 @@ class Core(Protocol):
     @property
     def registers(self) -> Registers: ...
     def stop(self) -> None: ...
+    def watch_code(self) -> None: ...
     def begin(self, pc: int, x0: int, /) -> None:
         """Start at EL1 with the MMU off and interrupts masked."""
 
@@ -53,6 +54,8 @@ Handler = Callable[[Core, Sequence[int]], int | None]
 
 class Psci:
     """Answers HVC and SMC from EL1. Calls act before the core goes on."""
+
+    name = "psci"
 
     def __init__(self, cores: Sequence[Core], memory: GuestMemory, control: Control) -> None:
         self._cores = cores
@@ -85,12 +88,17 @@ class Psci:
     def load(self, state: dict[str, Any]) -> None:
         self.calls = dict(state["calls"])
 
+    def pending(self, core: Core) -> tuple[str, int]:
+        """The function's name and its number."""
+        function = core.registers["x0"] & _WORD
+        handler = self._functions.get(function)
+        return "unknown" if handler is None else handler.__name__.strip("_"), function
+
     def call(self, core: Core) -> None:
         """Answer the call that `core` has just made."""
         registers = core.registers
-        function = registers["x0"] & _WORD
+        name, function = self.pending(core)
         handler = self._functions.get(function)
-        name = "unknown" if handler is None else handler.__name__.strip("_")
         self.calls[name] = self.calls.get(name, 0) + 1
         if handler is None:
             registers["x0"] = NOT_SUPPORTED & _ALL_ONES
@@ -132,6 +140,8 @@ class Psci:
             return ALREADY_ON
         if a[1] % 4 or not self._memory.contains(a[1], 4):
             return INVALID_ADDRESS
+        for other in self._cores:
+            other.watch_code()
         target.begin(a[1], a[2])
         return SUCCESS
 

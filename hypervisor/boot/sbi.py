@@ -6,9 +6,10 @@ Extensions: BASE, TIME, IPI, RFENCE, HSM, SRST, DBCN and the legacy calls that L
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from hypervisor.cpu.riscv64 import LOAD, SSIP, STIP, Hart
+from hypervisor.cpu.hart import LOAD
+from hypervisor.cpu.riscv64 import SSIP, STIP, Hart
 from hypervisor.device.backends import ByteChannel
 from hypervisor.device.board import Clock, Control, GuestMemory
 
@@ -35,15 +36,10 @@ _ALL_HARTS = (1 << 64) - 1
 Answer = tuple[int, int]
 
 
-class Firmware(Protocol):
-    """What answers a hart's calls to firmware."""
-
-    def call(self, hart: Hart) -> None: ...
-    def reset(self) -> None: ...
-
-
 class Sbi:
     """Answers ecalls from S-mode. One timer a hart; calls act before the hart goes on."""
+
+    name = "sbi"
 
     def __init__(
         self,
@@ -81,6 +77,14 @@ class Sbi:
         """No timer interrupt, pending or to come."""
         self._timers[hart.index].cancel()
         hart.interrupt(STIP).set(False)
+
+    def pending(self, hart: Hart) -> tuple[str, int]:
+        """The extension and the function's number within it."""
+        *_, function, extension = hart.registers.arguments()
+        handler = self._extensions.get(extension)
+        if handler is not None:
+            return handler.__name__.strip("_"), function
+        return ("legacy", extension) if extension in LEGACY else (f"{extension:#x}", function)
 
     def call(self, hart: Hart) -> None:
         """Answer the ecall `hart` stands at, and step over it."""
@@ -173,7 +177,7 @@ class Sbi:
         if not self._memory.contains(a[1], 4):
             return INVALID_ADDRESS, 0
         for other in self._harts:
-            other.cell.flush_fence_i = 1  # one hart's stores leave stale code in another's engine
+            other.watch_code()  # one hart's stores leave stale code in another's engine
         target.begin_supervisor(a[1], a[2])
         return SUCCESS, 0
 

@@ -1,30 +1,18 @@
-"""What happens at power-on: boot files into RAM, and the first hart sent to its first instruction.
-
-Kernels are entered in S-mode with our own SBI beneath (RISC-V boot protocol: a0 hart id, a1
-device tree). Firmware is entered in M-mode at the start of RAM on every hart; a2 then points at
-OpenSBI's `fw_dynamic_info`, which says where the next stage is.
-"""
+"""What happens at power-on: boot files into RAM, and harts sent to their first instruction."""
 
 from __future__ import annotations
 
 import os
-import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hypervisor.boot import fdt
-from hypervisor.boot.layout import Placement, place
+from hypervisor.boot.layout import place
 from hypervisor.boot.loadable import BootError, Loadable
 from hypervisor.boot.loader import load_file, read_file
-from hypervisor.boot.riscv64_tree import riscv64_tree
 
 if TYPE_CHECKING:
     from hypervisor.machine import Machine
-
-_DYNAMIC_MAGIC = 0x4942534F  # "OSBI"
-_DYNAMIC_VERSION = 2
-_NEXT_SUPERVISOR = 1
-_DYNAMIC_SIZE = 0x1000
 
 
 def start(machine: Machine) -> None:
@@ -38,7 +26,7 @@ def start(machine: Machine) -> None:
     initrd = None
     if boot.initrd is not None:
         initrd = read_file(machine.resolve_file(boot.initrd), boot.initrd)
-    ram = (machine.memory.base, machine.memory.size - _DYNAMIC_SIZE)
+    ram = (machine.memory.base, machine.memory.size - machine.arch.reserved)
     placement = place(ram, programs, lambda span: device_tree(machine, span), initrd)
     for piece in placement.pieces:
         machine.memory.write(piece.address, piece.data)
@@ -47,11 +35,10 @@ def start(machine: Machine) -> None:
         if not machine.memory.contains(blob.at, len(data)):
             raise BootError(f"{blob.file}: does not fit in RAM at {blob.at:#x}")
         machine.memory.write(blob.at, data)
-    if machine.description.machine_mode:
-        _enter_firmware(machine, placement)
-    else:
-        entry = placement.entry if boot.entry is None else boot.entry
-        machine.cpu[0].begin_supervisor(entry, placement.tree)
+    entry = boot.entry
+    if entry is None:
+        entry = placement.entry if placement.entries else machine.memory.base
+    machine.arch.enter(machine, placement, entry)
 
 
 def device_tree(machine: Machine, initrd: tuple[int, int] | None = None) -> bytes:
@@ -64,20 +51,7 @@ def device_tree(machine: Machine, initrd: tuple[int, int] | None = None) -> byte
         except fdt.FdtError as error:
             raise BootError(f"{file}: is not a device tree blob: {error}") from None
         return blob
-    return fdt.flatten(riscv64_tree(machine, initrd))
-
-
-def _enter_firmware(machine: Machine, placement: Placement) -> None:
-    boot = machine.description.boot
-    info = machine.memory.base + machine.memory.size - _DYNAMIC_SIZE
-    next_stage = placement.entries[1] if len(placement.entries) > 1 else 0
-    words = (_DYNAMIC_MAGIC, _DYNAMIC_VERSION, next_stage, _NEXT_SUPERVISOR, 0, 0)
-    machine.memory.write(info, struct.pack("<6Q", *words))
-    entry = boot.entry
-    if entry is None:
-        entry = placement.entry if placement.entries else machine.memory.base
-    for hart in machine.cpu:
-        hart.begin(entry, hart.index, placement.tree, info)
+    return fdt.flatten(machine.arch.tree(machine, initrd))
 
 
 def _program(machine: Machine, file: str, arch: str) -> Loadable:

@@ -71,7 +71,7 @@ class Part(BaseModel):
 class Cpu(Part):
     """The processor."""
 
-    arch: Literal["riscv64"] = Field(description="instruction set")
+    arch: Literal["riscv64", "aarch64"] = Field(description="instruction set")
     harts: int = Field(default=1, ge=1, le=8, description="number of harts (cores)")
 
 

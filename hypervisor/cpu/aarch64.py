@@ -1,233 +1,262 @@
-"""An AArch64 core (Armv8-A, EL1 and EL0) on one Unicorn instance: its life as the machine's hart.
+"""An AArch64 core (Armv8-A, EL1 and EL0) on one Unicorn instance.
 
-Firmware calls (PSCI by HVC) leave the run; interrupts come by HCR_EL2.VI, the virtual interrupt
-line, which the engine takes natively.
+Firmware calls (PSCI by HVC or SMC) leave the run; interrupts come by HCR_EL2.VI and VF, the virtual
+interrupt lines, which the engine takes natively.
 """
 
 from __future__ import annotations
 
 import ctypes
-import mmap
-import os
-import secrets
-import struct
-from ctypes import c_uint32, c_uint64, c_void_p
-from functools import cache
+from collections.abc import Mapping, Sequence
+from ctypes import c_uint64
+from typing import Any
 
 from hypervisor.cpu import aarch64_env as env
-from hypervisor.cpu import library
-from hypervisor.cpu.aarch64_native import X0_NUMBER, callbacks
-from hypervisor.cpu.cells import NEVER, ClockCell, HartCell, Reason
+from hypervisor.cpu import hart, library
+from hypervisor.cpu.aarch64_internals import ARCH_ARM64, CORTEX_A72, MODE_ARM, find_env, internals
+from hypervisor.cpu.aarch64_native import callbacks
+from hypervisor.cpu.aarch64_registers import Registers
+from hypervisor.cpu.aarch64_timer import TIMEBASE, GenericTimer
+from hypervisor.cpu.aarch64_walk import walk
+from hypervisor.cpu.cells import NEVER, ClockCell, Reason
 from hypervisor.cpu.engine import Engine
-from hypervisor.cpu.library import EngineError
+from hypervisor.cpu.page_walk import Step
 from hypervisor.device.line import Line
 
-ARCH_ARM64, MODE_ARM, CORTEX_A72 = 2, 0, 2
-_REG_CP, _REG_PSTATE = 290, 265
+IRQ, FIQ = 0, 1
 _JUMP_AND_WAIT = bytes.fromhex("01000014 7f2003d5")
 """b .+4; wfi"""
+_WFI = bytes.fromhex("7f2003d5")
 _INS_MRS, _INS_MSR, _INS_SYS = 1, 2, 3
 
 _SCR_EL3 = 0x5B1  # EL1 is non-secure and AArch64; HVC enabled
-_HCR_RW_IMO = 1 << 31 | 1 << 4
-_HCR_VI = 1 << 7
-TIMEBASE = 10_000_000
-_CACHE_LOOP = 16
-"""Bytes of a loop over cache lines: IC, add, compare, branch. One that also writes code, and has
-the barriers that it then needs, is longer."""
+_HCR = 1 << 31 | 1 << 4 | 1 << 3  # RW, IMO, FMO
+_HCR_VI, _HCR_VF = 1 << 7, 1 << 6
+_SCTLR_RESET = 0x00C5_0838
+_UNKNOWN_EXCEPTIONS = {
+    library.ERR_READ_UNMAPPED: env.DATA_ABORT,
+    library.ERR_WRITE_UNMAPPED: env.DATA_ABORT,
+    library.ERR_READ_PROT: env.DATA_ABORT,
+    library.ERR_WRITE_PROT: env.DATA_ABORT,
+    library.ERR_FETCH_UNMAPPED: env.PREFETCH_ABORT,
+    library.ERR_FETCH_PROT: env.PREFETCH_ABORT,
+}
+_WRITES = (library.ERR_WRITE_UNMAPPED, library.ERR_WRITE_PROT)
+_EXTERNAL_ABORT = 0x10
+_FAR_NOT_VALID, _WRITE_NOT_READ, _LONG_INSTRUCTION = 1 << 10, 1 << 6, 1 << 25
+_FROM_EL0_DATA, _FROM_EL0_FETCH = 0x24, 0x20
 
 
-class _Access(ctypes.Structure):
-    """uc_arm64_cp_reg."""
+class Core(hart.Hart):
+    """One core: `registers` by the specification's names, interrupt inputs IRQ (0) and FIQ (1)."""
 
-    _fields_ = [
-        ("crn", c_uint32),
-        ("crm", c_uint32),
-        ("op0", c_uint32),
-        ("op1", c_uint32),
-        ("op2", c_uint32),
-        ("val", c_uint64),
-    ]
-
-
-class Internals:
-    """The engine's internal functions for AArch64."""
-
-    def __init__(self) -> None:
-        d = library.declare
-        self.do_interrupt = d("arm_cpu_do_interrupt_aarch64", None, c_void_p)
-        self.tlb_flush = d("tlb_flush_aarch64", None, c_void_p)
-        self.synchronize = ctypes.CFUNCTYPE(None, c_void_p)(callbacks()["synchronize"])
-
-
-@cache
-def internals() -> Internals:
-    return Internals()
-
-
-class Core:
-    """One core: its engine, registers and interrupt input 0 (IRQ)."""
+    arch = "aarch64"
+    general = [*env.INTEGER_NAMES, "sp", "pstate"]
+    system = (
+        *("ELR_EL1", "SPSR_EL1", "ESR_EL1", "FAR_EL1", "VBAR_EL1", "SCTLR_EL1", "TCR_EL1"),
+        *("TTBR0_EL1", "TTBR1_EL1", "SP_EL0", "SP_EL1", "TPIDR_EL1"),
+    )
+    link = "x30"
+    causes = env.CAUSES
+    registers: Registers
 
     def __init__(self, index: int, clock: ClockCell) -> None:
-        self.index = index
-        self.clock = clock
-        self.engine = Engine(ARCH_ARM64, MODE_ARM, CORTEX_A72)
-        self.engine.prime(_JUMP_AND_WAIT)
-        self.env = _find_env(self.engine)
-        self.cpu = self.engine.find_cpu(self.env)
-        self.waiting = False
-        self.stopped = True
-        self.executed = 0
-        self.cell = HartCell(
-            clock=ctypes.addressof(clock),
-            uc=self.engine.handle,
-            env=self.env,
-            cpu=self.cpu,
-            previous_end=NEVER,
-            firmware_calls=1,
-        )
-        self._pc = c_uint64.from_address(self.env + env.PC)
-        self._irq = Line(f"core{index}.irq")
-        self._level = False
-        self._irq.connect(self._irq_changed)
-        self._checked_pc = NEVER
-        self._checked_at = 0
+        engine = Engine(ARCH_ARM64, MODE_ARM, CORTEX_A72)
+        engine.prime(_JUMP_AND_WAIT)
         native = callbacks()
+        state = find_env(engine)
+        super().__init__(index, clock, engine, state, state + env.PC, native)
+        self.registers = Registers(engine, self.env, self.cell, clock)
+        self.timers: list[GenericTimer] = []
+        """The virtual and the physical one, where an interrupt controller takes their lines."""
+        self._internals = internals()
+        self._exclusive = c_uint64.from_address(self.env + env.EXCLUSIVE_ADDRESS)
+        self._hcr = c_uint64.from_address(self.env + env.HCR_EL2)
+        self._lines = (Line(f"core{index}.irq"), Line(f"core{index}.fiq"))
+        for line in self._lines:
+            line.connect(self._line_changed)
+        self._seen = (False, False)
+        """Levels that the engine has been told."""
         data = ctypes.addressof(self.cell)
-        self.engine.hook(library.HOOK_INTR, native["exception"], data)
-        self.engine.hook(library.HOOK_BLOCK, native["block"], data)
-        self.engine.hook(library.HOOK_EDGE_GENERATED, native["translated"], data)
-        self.engine.hook_instruction(_INS_MRS, native["read_system"], data)
-        self.engine.hook_instruction(_INS_MSR, native["write_system"], data)
-        self.engine.hook_instruction(_INS_SYS, native["cache_operation"], data)
+        engine.hook_instruction(_INS_MRS, native["read_system"], data)
+        engine.hook_instruction(_INS_MSR, native["write_system"], data)
+        engine.hook_instruction(_INS_SYS, native["cache_operation"], data)
 
     @property
-    def pc(self) -> int:
-        return self._pc.value
+    def mode(self) -> str:
+        return f"EL{self.registers.level}"
 
-    @pc.setter
-    def pc(self, value: int) -> None:
-        self._pc.value = value
-        self.cell.previous_end = NEVER
+    @property
+    def last_trap(self) -> str | None:
+        taken = any(self.cell.traps)
+        return env.CLASSES.get(self.registers["ESR_EL1"] >> 26) if taken else None
 
-    def x(self, number: int) -> int:
-        return c_uint64.from_address(self.env + env.X0 + 8 * number).value
+    def disassembler(self) -> Any:
+        import capstone
 
-    def set_x(self, number: int, value: int) -> None:
-        c_uint64.from_address(self.env + env.X0 + 8 * number).value = value & NEVER
+        return capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM)
 
-    def system(self, name: str) -> int:
-        """A system register by its specification's name."""
-        access = self._access(name, 0)
-        self.engine.read_into(_REG_CP, access)
-        return int(access.val)
+    # -- power --------------------------------------------------------------------------------
 
-    def set_system(self, name: str, value: int) -> None:
-        self.engine.write_from(_REG_CP, self._access(name, value))
-
-    def _access(self, name: str, value: int) -> _Access:
-        op0, op1, crn, crm, op2 = env.SYSTEM_REGISTERS[name]
-        return _Access(crn, crm, op0, op1, op2, value)
+    def _reset_registers(self, firmware: bool) -> None:
+        """EL1 with the MMU off and interrupts masked. PSCI is ours with `firmware` too: a guest's
+        own runs at EL1."""
+        registers = self.registers
+        for name in registers:
+            registers[name] = 0
+        registers["exclusive_address"] = NEVER
+        registers["SCR_EL3"] = _SCR_EL3
+        registers["CNTHCTL_EL2"] = 3
+        registers["VMPIDR_EL2"] = 1 << 31 | self.index  # EL1 reads it as MPIDR_EL1
+        registers["pstate"] = env.EL1H_MASKED
+        registers["CNTFRQ_EL0"] = TIMEBASE
+        registers["SCTLR_EL1"] = _SCTLR_RESET
+        registers["HCR_EL2"] = _HCR
+        self._seen = (False, False)
+        self.cell.firmware_calls = 1
+        self.cell.timer_changed = 0
+        self._update_timers()
 
     def begin(self, pc: int, *arguments: int) -> None:
-        """Start at `pc` in EL1 with x0, x1, ... as given."""
-        self.set_system("SCR_EL3", _SCR_EL3)
-        self.set_system("CNTHCTL_EL2", 3)
-        self.engine.write_register(_REG_PSTATE, env.EL1H_MASKED)
-        self.set_system("CNTFRQ_EL0", TIMEBASE)
-        self.set_system("HCR_EL2", _HCR_RW_IMO)
+        """Start at `pc` in EL1, the MMU off and interrupts masked, with x0, x1, ... as given."""
+        self._reset_registers(firmware=False)
         for number, value in enumerate(arguments):
-            self.set_x(number, value)
-        self.pc = pc
-        self.waiting = False
-        self.stopped = False
-        self.flush()
+            self.registers[f"x{number}"] = value
+        self._start_at(pc)
+
+    # -- interrupts ---------------------------------------------------------------------------
 
     def interrupt(self, number: int) -> Line:
-        """The IRQ input, whatever the number: a core has no other."""
-        return self._irq
+        """The IRQ (0) or the FIQ (1) input."""
+        return self._lines[number]
 
-    def close(self) -> None:
-        self.engine.close()
-
-    def _irq_changed(self, level: bool) -> None:
-        self.clock.deadline = 0
+    def _line_changed(self, level: bool) -> None:
+        if level:
+            self.clock.deadline = 0
+        else:  # nothing has to stop for what is no longer pending
+            self._tell_engine()
 
     def take_interrupt_lines(self) -> bool:
-        """Copy the line into HCR_EL2.VI; whether it is high."""
-        if self._irq.level != self._level:
-            self._level = self._irq.level
-            self.set_system("HCR_EL2", _HCR_RW_IMO | (_HCR_VI if self._level else 0))
-        return self._level
+        """Raise HCR_EL2.VI and VF as the lines are; whether one is high."""
+        if self._seen != (self._lines[IRQ].level, self._lines[FIQ].level):
+            self._tell_engine(raised=True)
+        return any(self._seen)
+
+    def _tell_engine(self, raised: bool = False) -> None:
+        """Lines that fell, and those that rose where a run is not going on."""
+        levels = [
+            line.level and (raised or seen)
+            for line, seen in zip(self._lines, self._seen, strict=True)
+        ]
+        if self._seen == (levels[IRQ], levels[FIQ]):
+            return
+        self._seen = (levels[IRQ], levels[FIQ])
+        self._hcr.value = _HCR | _HCR_VI * levels[IRQ] | _HCR_VF * levels[FIQ]
+        self._internals.update_virq(self.cpu)
+        self._internals.update_vfiq(self.cpu)
+
+    def connect_timers(self, clock: Any, lines: Sequence[Line]) -> None:
+        """Lead the virtual and the physical timer's interrupts to `lines`."""
+        self.timers = [
+            GenericTimer(self.cell, register, clock, f"core{self.index}.{register}", line)
+            for register, line in zip(("cntv", "cntp"), lines, strict=True)
+        ]
+
+    def _update_timers(self) -> None:
+        for timer in self.timers:
+            timer.update()
+
+    # -- running ------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Execute until something ends it: a `Reason`; Reason.NONE means it waits (WFI)."""
-        cell, clock = self.cell, self.clock
-        cell.reason = Reason.NONE
-        before = clock.units
-        error = self.engine.start(self._pc.value)
-        if error:
-            self.engine.check(error, f"run the guest at {self.pc:#x}")
-        elif cell.reason == Reason.NONE:
-            self.waiting = True
-            if cell.previous_end != NEVER:
-                clock.units -= cell.previous_end - self._pc.value
-                cell.previous_end = NEVER
-        self.executed += clock.units - before
-        clock.visible = clock.units
-        if cell.code_check:
-            self._check_code()
-        reason: int = cell.reason
+        reason = super().run()
+        if self.cell.timer_changed:
+            self.cell.timer_changed = 0
+            self._update_timers()
         return reason
 
-    def _check_code(self) -> None:
-        """After IC: once for a loop over cache lines, which comes back to the same pc and does
-        nothing else."""
-        self.cell.code_check = 0
-        pc, units = self.pc, self.clock.units
-        if pc != self._checked_pc or units - self._checked_at > _CACHE_LOOP:
-            self.synchronize_code()
-        self._checked_pc, self._checked_at = pc, units
+    def _halted(self) -> int:
+        """WFI waits. WFE and YIELD go on: what they wait for may have come already."""
+        return Reason.NONE if self.read_virtual(self.pc - 4, 4) == _WFI else Reason.YIELD
 
-    def synchronize_code(self) -> None:
-        """Forget the translations if the code they were made from has changed."""
-        internals().synchronize(ctypes.addressof(self.cell))
+    def stop(self) -> None:
+        """Its timers stop with it."""
+        super().stop()
+        self.cell.cntv_ctl = self.cell.cntp_ctl = 0
+        self._update_timers()
 
-    def flush(self) -> None:
-        self.cell.code_changed = 1
-        self.synchronize_code()
-        internals().tlb_flush(self.cpu)
-        self.cell.host_writes_seen = self.clock.host_writes
+    def drop_reservation(self) -> None:
+        self._exclusive.value = NEVER
 
-    def map_ram(self, base: int, size: int, host: int) -> None:
-        """Guest-physical RAM at `base` on host memory at `host`, in whole pages."""
-        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        self.engine.map_ram(base, size, host)
-        self._areas = [mmap.mmap(-1, n, private) for n in (size, size >> 12, size >> 10)]
-        self.cell.ram_host = host
-        self.cell.ram_size = size
-        for name, area in zip(("shadow", "listed", "pages"), self._areas, strict=True):
-            setattr(self.cell, name, ctypes.addressof(ctypes.c_char.from_buffer(area)))
+    def flush_tlb(self) -> None:
+        self._internals.tlb_flush(self.cpu)
 
+    def page_walk(self, address: int) -> tuple[list[Step], int | None]:
+        return walk(self.registers, self._read_ram, address)
 
-def _find_env(engine: Engine) -> int:
-    """CPUARMState by random values in x0 to x3, read back from the CPUState's memory."""
-    markers = [secrets.randbits(64) for _ in range(4)]
-    for number, value in enumerate(markers):
-        engine.write_register(X0_NUMBER + number, value)
-    pattern = struct.pack("<4Q", *markers)
-    memory = os.open("/proc/self/mem", os.O_RDONLY)
-    try:
-        for candidate in set(struct.unpack("<600Q", os.pread(memory, 4800, engine.handle))):
-            if candidate % 8 or not 0x10000 < candidate < 1 << 47:
-                continue
-            try:
-                body = os.pread(memory, 0x20000, candidate)
-            except OSError:
-                continue
-            position = body.find(pattern)
-            if position >= 0 and body[:8] == struct.pack("<II", 1, 1):
-                return int(candidate) + position - env.X0
-    finally:
-        os.close(memory)
-    raise EngineError(f"{library.wheel()} keeps its CPU state where it cannot be found")
+    def _access_fault(self, error: int) -> None:
+        """An access to a physical address where nothing is: an external abort (Arm ARM D13.2.37).
+
+        The address accessed is not known here; FnV says so.
+        """
+        cause = _UNKNOWN_EXCEPTIONS.get(error)
+        if cause is None:
+            self.engine.check(error, f"run the guest at {self.pc:#x}")
+            return
+        registers, pc, level = self.registers, self.pc, self.registers.level
+        if cause == env.PREFETCH_ABORT:
+            self.cell.previous_end = NEVER
+            exception_class, details = _FROM_EL0_FETCH, 0
+            registers["FAR_EL1"] = pc
+        else:
+            self._leave_block(pc)
+            exception_class = _FROM_EL0_DATA
+            details = _FAR_NOT_VALID | (_WRITE_NOT_READ if error in _WRITES else 0)
+        self.cell.traps[cause] += 1
+        syndrome = (exception_class | level) << 26 | _LONG_INSTRUCTION | details | _EXTERNAL_ABORT
+        self._take_exception(syndrome)
+        stuck = self.pc == pc and level == 1
+        self.cell.reason = Reason.DOUBLE_FAULT if stuck else Reason.DEADLINE
+        self.cell.trapped_at = pc
+
+    def _take_exception(self, syndrome: int) -> None:
+        """Enter EL1's handler for a synchronous exception (AArch64.TakeException)."""
+        registers, pstate = self.registers, self.registers["pstate"]
+        stack = registers["SP_EL1"]
+        registers["SP_EL0"] = registers["SP_EL0"]  # out of the register that is in use
+        vector = 0x400 if registers.level == 0 else 0x200 if pstate & 1 else 0
+        registers["SPSR_EL1"] = pstate
+        registers["ELR_EL1"] = self.pc
+        registers["pstate"] = env.EL1H_MASKED
+        registers["sp"] = stack
+        registers["ESR_EL1"] = syndrome
+        self.pc = registers["VBAR_EL1"] + vector
+        self._internals.rebuild_hflags(self.env)
+
+    # -- snapshots ----------------------------------------------------------------------------
+
+    def _save_lines(self) -> dict[str, Any]:
+        return {
+            "lines": [line.level for line in self._lines],
+            "seen": list(self._seen),
+            "timers": [timer.line.level for timer in self.timers],
+        }
+
+    def _load_lines(self, state: Mapping[str, Any]) -> None:
+        for line, level in zip(self._lines, state["lines"], strict=True):
+            line.level = level
+        for timer, level in zip(self.timers, state["timers"], strict=True):
+            timer.line.level = level
+        self._seen = (False, False)
+
+    def _load_registers(self, saved: Mapping[str, int]) -> None:
+        super()._load_registers(saved)
+        self.cell.timer_changed = 0
+        self.registers["HCR_EL2"] = _HCR  # makes the engine look at all of the above
+
+    def _restored(self, state: Mapping[str, Any]) -> None:
+        irq, fiq = state["seen"]
+        self._hcr.value = _HCR | _HCR_VI * irq | _HCR_VF * fiq
+        self._seen = (irq, fiq)
+        self._internals.update_virq(self.cpu)
+        self._internals.update_vfiq(self.cpu)

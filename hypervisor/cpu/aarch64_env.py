@@ -4,16 +4,27 @@ registers a snapshot carries, by their encodings (Arm ARM, D17)."""
 from __future__ import annotations
 
 X0 = 64
+SP = 312
 PC = 320
 PSTATE = 328
+SP_EL = 600
+"""Four banked stack pointers; that of the present mode is in `SP` meanwhile."""
+ELR_EL1 = 576
+HCR_EL2 = 952
+ESR_EL1 = 992
+FAR_EL1 = 1056
+VBAR_EL1 = 1224
+V0 = 3088
+VECTOR = 256
+"""Bytes from one vector register to the next, of which the architecture has 16."""
+EXCLUSIVE_ADDRESS = 12032
+EXCLUSIVE_VALUE = 12040
+EXCLUSIVE_HIGH = 12048
 
 SystemRegister = tuple[int, int, int, int, int]
 """op0, op1, CRn, CRm, op2."""
 
 SYSTEM_REGISTERS: dict[str, SystemRegister] = {
-    "SCR_EL3": (3, 6, 1, 1, 0),
-    "HCR_EL2": (3, 4, 1, 1, 0),
-    "CNTHCTL_EL2": (3, 4, 14, 1, 0),
     "CNTFRQ_EL0": (3, 3, 14, 0, 0),
     "SCTLR_EL1": (3, 0, 1, 0, 0),
     "CPACR_EL1": (3, 0, 1, 0, 2),
@@ -22,7 +33,6 @@ SYSTEM_REGISTERS: dict[str, SystemRegister] = {
     "TCR_EL1": (3, 0, 2, 0, 2),
     "SPSR_EL1": (3, 0, 4, 0, 0),
     "ELR_EL1": (3, 0, 4, 0, 1),
-    "SP_EL0": (3, 0, 4, 1, 0),
     "AFSR0_EL1": (3, 0, 5, 1, 0),
     "AFSR1_EL1": (3, 0, 5, 1, 1),
     "ESR_EL1": (3, 0, 5, 2, 0),
@@ -38,6 +48,20 @@ SYSTEM_REGISTERS: dict[str, SystemRegister] = {
     "CNTKCTL_EL1": (3, 0, 14, 1, 0),
     "CSSELR_EL1": (3, 2, 0, 0, 0),
     "MDSCR_EL1": (2, 0, 0, 2, 2),
+}
+
+FIRMWARE_REGISTERS: dict[str, SystemRegister] = {
+    "SCR_EL3": (3, 6, 1, 1, 0),
+    "HCR_EL2": (3, 4, 1, 1, 0),
+    "CNTHCTL_EL2": (3, 4, 14, 1, 0),
+    "VMPIDR_EL2": (3, 4, 0, 0, 5),
+}
+"""Set before the guest starts, and not its own."""
+
+IDENTIFICATION: dict[str, SystemRegister] = {
+    "MIDR_EL1": (3, 0, 0, 0, 0),
+    "MPIDR_EL1": (3, 0, 0, 0, 5),
+    "CTR_EL0": (3, 3, 0, 0, 1),
 }
 
 INTEGER_NAMES = [f"x{n}" for n in range(31)]
@@ -56,3 +80,32 @@ CAUSES = {
     HVC: "hypervisor call",
     SMC: "secure monitor call",
 }
+
+CLASSES = {
+    0x00: "undefined instruction",
+    0x07: "access to floating point",
+    0x0E: "illegal execution state",
+    0x15: "supervisor call",
+    0x16: "hypervisor call",
+    0x17: "secure monitor call",
+    0x18: "trapped system register access",
+    0x20: "instruction abort from EL0",
+    0x21: "instruction abort",
+    0x22: "pc alignment fault",
+    0x24: "data abort from EL0",
+    0x25: "data abort",
+    0x26: "sp alignment fault",
+    0x2C: "floating-point exception",
+    0x30: "hardware breakpoint from EL0",
+    0x31: "hardware breakpoint",
+    0x32: "software step from EL0",
+    0x33: "software step",
+    0x34: "watchpoint from EL0",
+    0x35: "watchpoint",
+    0x3C: "breakpoint instruction",
+}
+"""Exception classes of ESR_EL1 (D13.2.37)."""
+
+INTERRUPTS = {0: "IRQ", 1: "FIQ", 2: "SError"}
+WITH_ADDRESS = frozenset((0x20, 0x21, 0x22, 0x24, 0x25, 0x34, 0x35))
+"""Exception classes for which FAR_EL1 holds an address."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from ctypes import c_int, c_uint64, c_void_p
+from ctypes import c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 
 from hypervisor.cpu import aarch64_env as env
-from hypervisor.cpu import library, native, native_blocks, native_code
+from hypervisor.cpu import library, native, native_blocks, native_code, native_stops
 
 FUNCTIONS = (
     "block",
@@ -22,26 +22,27 @@ FUNCTIONS = (
     "read_system",
     "write_system",
     "cache_operation",
+    *native_stops.FUNCTIONS,
 )
 
 X0_NUMBER = 199
 """The engine's number of x0."""
+
+CTR_EL0 = 0x8444_C00A
+"""Cache lines: 64 bytes of data, as a Cortex-A72 has, and a page of instructions."""
 
 _IR = """
 define void @exception(ptr %uc, i32 %number, ptr %hart) {{
   %env = call ptr @pointer(ptr %hart, i64 {env})
   %pc = call i64 @get(ptr %env, i64 {PC})
   %cause = zext i32 %number to i64
-  %index = and i64 %cause, {cause_mask}
-  %scaled = mul i64 %index, 8
-  %count_at = add i64 %scaled, {traps}
-  call void @add(ptr %hart, i64 %count_at, i64 1)
+  call void @count_trap(ptr %hart, i64 %cause)
   %pstate = call i64 @get(ptr %env, i64 {PSTATE})
   %level = and i64 %pstate, 12
   %user = icmp eq i64 %level, 0
   br i1 %user, label %seen, label %account
 seen:
-  call void @put(ptr %hart, i64 {flush_fence_i}, i64 1)
+  call void @put(ptr %hart, i64 {watch_code}, i64 1)
   br label %account
 account:
   %is_fetch = icmp eq i64 %cause, {PREFETCH_ABORT}
@@ -68,11 +69,14 @@ deliver:
   call void %f(ptr %cpu)
   %handler = call i64 @get(ptr %env, i64 {PC})
   %same = icmp eq i64 %handler, %pc
-  br i1 %same, label %stuck, label %done
+  %kernel = icmp ne i64 %level, 0    ; EL0 may have another page there
+  %again = and i1 %same, %kernel
+  br i1 %again, label %stuck, label %done
 stuck:
   call void @stop(ptr %hart, i64 {DOUBLE_FAULT})
   ret void
 done:
+  call void @put(ptr %hart, i64 {trapped_at}, i64 %pc)
   ret void
 }}
 
@@ -141,6 +145,27 @@ define internal i64 @control(ptr %hart, i64 %ctl_at, i64 %cval_at) {{
   ret i64 %value
 }}
 
+; CTR_EL0 as the engine has it, but for IminLine: one IC IVAU covers a page of code.
+define internal i32 @read_cache_type(i32 %register, ptr %access, ptr %hart) {{
+  %crn_crm = load i64, ptr %access
+  %op_at = getelementptr i8, ptr %access, i64 8
+  %op0_op1 = load i64, ptr %op_at
+  %op2_at = getelementptr i8, ptr %access, i64 16
+  %op2 = load i32, ptr %op2_at
+  %is00 = icmp eq i64 %crn_crm, 0
+  %is33 = icmp eq i64 %op0_op1, 12884901891
+  %is1 = icmp eq i32 %op2, 1
+  %a = and i1 %is00, %is33
+  %b = and i1 %a, %is1
+  br i1 %b, label %answer, label %native
+native:
+  ret i32 0
+answer:
+  %env = call ptr @pointer(ptr %hart, i64 {env})
+  call void @set_x(ptr %env, i32 %register, i64 {CTR_EL0})
+  ret i32 1
+}}
+
 define i32 @read_system(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
   %key = call i32 @timer_register(ptr %access)
   %env = call ptr @pointer(ptr %hart, i64 {env})
@@ -154,7 +179,8 @@ define i32 @read_system(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
                                    i32 50, label %v_cval
                                    i32 48, label %v_tval ]
 native:
-  ret i32 0
+  %other = call i32 @read_cache_type(i32 %register, ptr %access, ptr %hart)
+  ret i32 %other
 counter:
   call void @set_x(ptr %env, i32 %register, i64 %now)
   ret i32 1
@@ -230,11 +256,14 @@ changed:                           ; at the next safe point the timers are armed
   ret i32 1
 }}
 
-; IC IVAU, IC IALLU(IS): find out at the next safe point whether translated code has changed.
+; IC IVAU, IC IALLU and IC IALLUIS: has code that some hart translated changed? The first names a
+; page, the others mean all. What is found is acted on before the next block.
 define i32 @cache_operation(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
   %crn = load i32, ptr %access
   %crm_at = getelementptr i8, ptr %access, i64 4
   %crm = load i32, ptr %crm_at
+  %op1_at = getelementptr i8, ptr %access, i64 12
+  %op1 = load i32, ptr %op1_at
   %is7 = icmp eq i32 %crn, 7
   %is5 = icmp eq i32 %crm, 5
   %is1 = icmp eq i32 %crm, 1
@@ -242,17 +271,27 @@ define i32 @cache_operation(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
   %ic = and i1 %is7, %either
   br i1 %ic, label %note, label %done
 note:
-  call void @add(ptr %hart, i64 {fence_i}, i64 1)
-  %own = call i64 @get(ptr %hart, i64 {flush_fence_i})
+  call void @add(ptr %hart, i64 {code_barriers}, i64 1)
+  %by_address = icmp eq i32 %op1, 3
+  br i1 %by_address, label %translate, label %check
+translate:
+  %value_at = getelementptr i8, ptr %access, i64 24
+  %va = load i64, ptr %value_at
+  %env = call ptr @pointer(ptr %hart, i64 {env})
+  %mmu_idx = inttoptr i64 {arm_mmu_idx} to ptr
+  %full = call i32 %mmu_idx(ptr %env)
+  %mode = and i32 %full, 15
+  %to_host = inttoptr i64 {tlb_vaddr_to_host} to ptr
+  %found = call i64 %to_host(ptr %env, i64 %va, i32 0, i32 %mode)
+  br label %check
+check:                             ; 0 where the address is not mapped: then all
+  %host = phi i64 [ 0, %note ], [ %found, %translate ]
+  call void @check_harts(ptr %hart, i64 %host)
+  %stale = call i64 @get(ptr %hart, i64 {code_check})
+  %asked = icmp ne i64 %stale, 0
+  br i1 %asked, label %stop, label %done
+stop:
   %clock = call ptr @pointer(ptr %hart, i64 {clock})
-  %host = call i64 @get(ptr %clock, i64 {host_writes})
-  %known = call i64 @get(ptr %hart, i64 {host_writes_seen})
-  %new = sub i64 %host, %known
-  %both = or i64 %own, %new
-  %needed = icmp ne i64 %both, 0
-  br i1 %needed, label %ask, label %done
-ask:
-  call void @put(ptr %hart, i64 {code_check}, i64 1)
   call void @put(ptr %clock, i64 {deadline}, i64 0)
   br label %done
 done:
@@ -267,9 +306,14 @@ def callbacks() -> Mapping[str, int]:
     c = library.declare
     symbols = {
         "uc_emu_stop": c("uc_emu_stop", c_int, c_void_p),
+        "uc_mem_protect": c("uc_mem_protect", c_int, c_void_p, c_uint64, c_size_t, c_uint32),
         "do_interrupt": c("arm_cpu_do_interrupt_aarch64", None, c_void_p),
         "tb_flush": c("tb_flush_aarch64", None, c_void_p),
         "hostp": c("get_page_addr_code_hostp_aarch64", c_uint64, c_void_p, c_uint64, c_void_p),
+        "arm_mmu_idx": c("arm_mmu_idx_aarch64", c_int, c_void_p),
+        "tlb_vaddr_to_host": c(
+            "tlb_vaddr_to_host_aarch64", c_void_p, c_void_p, c_uint64, c_int, c_int
+        ),
         "memcmp": ctypes.CDLL(None).memcmp,
     }
     words = native.cell_words()
@@ -277,5 +321,6 @@ def callbacks() -> Mapping[str, int]:
     words |= {name: getattr(env, name) for name in ("PC", "PSTATE", "X0")}
     words |= {name: getattr(env, name) for name in ("PREFETCH_ABORT", "HVC", "SMC")}
     words |= {"X29": env.X0 + 8 * 29, "X30": env.X0 + 8 * 30, "X0_NUMBER": X0_NUMBER}
-    text = native.HELPERS + native_blocks.IR + native_code.IR + _IR
+    words["CTR_EL0"] = CTR_EL0
+    text = native.HELPERS + native_blocks.IR + native_code.IR + native_stops.IR + _IR
     return native.compile_ir(text.format(**words), FUNCTIONS)

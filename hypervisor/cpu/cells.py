@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import c_uint64
 
 NEVER = (1 << 64) - 1
@@ -21,12 +22,14 @@ class ClockCell(ctypes.Structure):
         ("deadline", c_uint64),  # stop at the first taken transfer at or after this; 0: at once
         ("idle", c_uint64),  # units that passed with no code executed
         ("host_writes", c_uint64),  # grows when others than a hart may write RAM
+        ("harts", c_uint64),  # address of the first HartCell, 0: a hart alone looks after itself
     ]
     units: int
     visible: int
     deadline: int
     idle: int
     host_writes: int
+    harts: int
 
 
 class Reason:
@@ -36,9 +39,11 @@ class Reason:
     DEADLINE = 1
     FIRMWARE_CALL = 2
     DOUBLE_FAULT = 3
-    BREAKPOINT = 4
-    STEP = 5
-    WATCHPOINT = 6
+    YIELD = 4  # it goes on at once, but others may have more to do
+    CODE_CHECK = 5  # seen by `Hart.run` only
+    BREAKPOINT = 6
+    STEP = 7
+    WATCHPOINT = 8
 
 
 TRAP_CAUSES = 32
@@ -49,22 +54,24 @@ class HartCell(ctypes.Structure):
 
     _fields_ = [
         ("clock", c_uint64),  # address of the ClockCell
+        ("next_hart", c_uint64),  # address of the next HartCell on the same clock, 0: the last
         ("uc", c_uint64),
         ("env", c_uint64),
         ("cpu", c_uint64),
         ("previous_end", c_uint64),  # end address of the last counted block
         ("reason", c_uint64),
         ("firmware_calls", c_uint64),  # 1: ecall from S-mode is ours (built-in SBI)
-        ("flush_fence_i", c_uint64),  # 1: fence.i must drop translations
+        ("watch_code", c_uint64),  # 1: every barrier for code (fence.i, IC) looks for changes
         ("host_writes_seen", c_uint64),  # ClockCell.host_writes at the last flush
         ("instruction", c_uint64),  # scratch for the faulting instruction
         ("trapped_at", c_uint64),  # where the last trap was taken whose handler could start
         ("traps", c_uint64 * TRAP_CAUSES),
-        ("fence_i", c_uint64),
+        ("code_barriers", c_uint64),  # how many there were
         ("flushes", c_uint64),
         ("ram_host", c_uint64),  # where RAM lies in the host
         ("ram_size", c_uint64),
         ("shadow", c_uint64),  # code pages as they were when first translated, as RAM is laid out
+        ("translated_words", c_uint64),  # a byte for each 4 bytes of RAM: they were translated
         ("listed", c_uint64),  # a byte for each page of RAM: it is in `pages`
         ("pages", c_uint64),  # u32 each: numbers of the pages that hold translated code
         ("page_count", c_uint64),
@@ -74,7 +81,7 @@ class HartCell(ctypes.Structure):
         ("cntv_ctl", c_uint64),
         ("cntv_cval", c_uint64),
         ("timer_changed", c_uint64),  # 1: a timer's register was written
-        ("code_check", c_uint64),  # 1: an instruction cache was invalidated
+        ("code_check", c_uint64),  # 1: translations may be stale from the next block on
         ("ram_base", c_uint64),  # guest-physical
         # For stops that a debugger asks for; "at" and "until" are bytes this hart has retired.
         ("executed_base", c_uint64),  # added to `units` in a run: this hart's retired bytes
@@ -87,22 +94,24 @@ class HartCell(ctypes.Structure):
         ("last_at", c_uint64),
     ]
     clock: int
+    next_hart: int
     uc: int
     env: int
     cpu: int
     previous_end: int
     reason: int
     firmware_calls: int
-    flush_fence_i: int
+    watch_code: int
     host_writes_seen: int
     instruction: int
     trapped_at: int
     traps: ctypes.Array[c_uint64]
-    fence_i: int
+    code_barriers: int
     flushes: int
     ram_host: int
     ram_size: int
     shadow: int
+    translated_words: int
     listed: int
     pages: int
     page_count: int
@@ -149,3 +158,11 @@ def offset(structure: type[ctypes.Structure], field: str) -> int:
     """Bytes from the struct's start to `field`."""
     position: int = getattr(structure, field).offset
     return position
+
+
+def link(clock: ClockCell, cells: Sequence[HartCell]) -> None:
+    """Let the harts of one clock know of each other. The cells must outlive the clock's use."""
+    addresses = [ctypes.addressof(cell) for cell in cells]
+    clock.harts = addresses[0]
+    for cell, following in zip(cells, [*addresses[1:], 0], strict=True):
+        cell.next_hart = following

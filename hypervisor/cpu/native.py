@@ -19,6 +19,7 @@ _keep: list[Any] = []
 
 HELPERS = """
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 
 define internal i64 @get(ptr %base, i64 %at) alwaysinline {{
   %p = getelementptr i8, ptr %base, i64 %at
@@ -58,7 +59,8 @@ def cell_words() -> dict[str, int]:
     words |= {name: offset(ClockCell, name) for name, *_ in ClockCell._fields_}
     words |= {name: offset(WatchCell, name) for name, *_ in WatchCell._fields_}
     words |= {"cause_mask": TRAP_CAUSES - 1, "units_per_tick": UNITS_PER_TICK}
-    for name in ("DEADLINE", "FIRMWARE_CALL", "DOUBLE_FAULT", "BREAKPOINT", "STEP", "WATCHPOINT"):
+    names = ("DEADLINE", "FIRMWARE_CALL", "DOUBLE_FAULT", "CODE_CHECK")
+    for name in (*names, "BREAKPOINT", "STEP", "WATCHPOINT"):
         words[name] = getattr(Reason, name)
     return words
 

@@ -12,7 +12,14 @@ define void @block(ptr %uc, i64 %address, i32 %size, ptr %hart) {{
   %units = call i64 @get(ptr %clock, i64 {units})
   %previous = call i64 @get(ptr %hart, i64 {previous_end})
   %taken = icmp ne i64 %previous, %address
-  br i1 %taken, label %transfer, label %count
+  br i1 %taken, label %transfer, label %onward
+onward:                            ; as far as the guest can tell nothing stops here
+  %check = call i64 @get(ptr %hart, i64 {code_check})
+  %asked = icmp ne i64 %check, 0
+  br i1 %asked, label %stale, label %count, !prof !0
+stale:
+  call void @stop(ptr %hart, i64 {CODE_CHECK})
+  ret void
 transfer:
   call void @put(ptr %clock, i64 {visible}, i64 %units)
   %deadline = call i64 @get(ptr %clock, i64 {deadline})
@@ -37,6 +44,14 @@ define internal void @leave(ptr %hart, i64 %pc) {{
   %tail = sub i64 %pc, %end
   call void @add(ptr %clock, i64 {units}, i64 %tail)
   call void @put(ptr %hart, i64 {previous_end}, i64 -1)
+  ret void
+}}
+
+define internal void @count_trap(ptr %hart, i64 %cause) {{
+  %index = and i64 %cause, {cause_mask}
+  %scaled = mul i64 %index, 8
+  %at = add i64 %scaled, {traps}
+  call void @add(ptr %hart, i64 %at, i64 1)
   ret void
 }}
 !0 = !{{!"branch_weights", i32 1, i32 100000}}

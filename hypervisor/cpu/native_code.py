@@ -1,8 +1,9 @@
 """Stale code: finding out whether translated code has changed, for every architecture.
 
 The engine does not notice all stores to translated code (not those through another mapping of a
-page after the first, nor other harts', nor the host's). So each page is copied when it is first
-translated, and `synchronize` drops all translations if any of those pages differs from its copy.
+page after the first, nor other harts', nor the host's). So each page is copied when code is first
+translated from it, and the words that were translated are marked. `synchronize` drops all
+translations if any of those words differs from its copy.
 """
 
 IR = """
@@ -26,7 +27,7 @@ known:
   %old = load i8, ptr %mark
   %is_listed = icmp ne i8 %old, 0
   %shadow = call ptr @pointer(ptr %hart, i64 {shadow})
-  br i1 %is_listed, label %compare, label %copy
+  br i1 %is_listed, label %words, label %copy
 copy:
   store i8 1, ptr %mark
   %count = call i64 @get(ptr %hart, i64 {page_count})
@@ -40,20 +41,84 @@ copy:
   %from_address = add i64 %ram, %start
   %from = inttoptr i64 %from_address to ptr
   call void @llvm.memcpy.p0.p0.i64(ptr %to, ptr %from, i64 4096, i1 false)
-  br label %done
-compare:
-  %copy_at = getelementptr i8, ptr %shadow, i64 %at
-  %now_at = inttoptr i64 %host to ptr
-  %memcmp = inttoptr i64 {memcmp} to ptr
-  %differs = call i32 %memcmp(ptr %copy_at, ptr %now_at, i64 %size)
-  %changed = icmp ne i32 %differs, 0
-  br i1 %changed, label %remember, label %done
+  br label %words
+words:
+  %translated = call ptr @pointer(ptr %hart, i64 {translated_words})
+  %ram_start = inttoptr i64 %ram to ptr
+  %first = lshr i64 %at, 2
+  %behind = add i64 %at, %size
+  %last_byte = sub i64 %behind, 1
+  %last = lshr i64 %last_byte, 2
+  br label %word
+word:
+  %n = phi i64 [ %first, %words ], [ %n1, %next ]
+  %seen_at = getelementptr i8, ptr %translated, i64 %n
+  %seen = load i8, ptr %seen_at
+  %copy_at = getelementptr i32, ptr %shadow, i64 %n
+  %now_at = getelementptr i32, ptr %ram_start, i64 %n
+  %now = load i32, ptr %now_at
+  %is_seen = icmp ne i8 %seen, 0
+  br i1 %is_seen, label %compare, label %note
+note:
+  store i8 1, ptr %seen_at
+  store i32 %now, ptr %copy_at
+  br label %next
+compare:                           ; what was made of it before is stale
+  %before = load i32, ptr %copy_at
+  %differs = icmp ne i32 %before, %now
+  br i1 %differs, label %remember, label %next
 remember:
   call void @put(ptr %hart, i64 {code_changed}, i64 1)
-  br label %done
+  br label %next
+next:
+  %n1 = add i64 %n, 1
+  %more = icmp ule i64 %n1, %last
+  br i1 %more, label %word, label %done
 done:
   ret void
 }}
+
+; Whether code in the page at offset %start in RAM has changed since it was translated.
+define internal i1 @page_is_stale(ptr %hart, i64 %start) {{
+  %shadow = call ptr @pointer(ptr %hart, i64 {shadow})
+  %ram = call ptr @pointer(ptr %hart, i64 {ram_host})
+  %copy = getelementptr i8, ptr %shadow, i64 %start
+  %now = getelementptr i8, ptr %ram, i64 %start
+  %memcmp = inttoptr i64 {memcmp} to ptr
+  %result = call i32 %memcmp(ptr %copy, ptr %now, i64 4096)
+  %differs = icmp ne i32 %result, 0
+  br i1 %differs, label %search, label %no
+search:
+  %all = call ptr @pointer(ptr %hart, i64 {translated_words})
+  %first = lshr i64 %start, 2
+  %translated = getelementptr i8, ptr %all, i64 %first
+  br label %word
+word:
+  %n = phi i64 [ 0, %search ], [ %n1, %next ]
+  %copy_at = getelementptr i32, ptr %copy, i64 %n
+  %now_at = getelementptr i32, ptr %now, i64 %n
+  %before = load i32, ptr %copy_at
+  %after = load i32, ptr %now_at
+  %changed = icmp ne i32 %before, %after
+  br i1 %changed, label %which, label %next
+which:
+  %seen_at = getelementptr i8, ptr %translated, i64 %n
+  %seen = load i8, ptr %seen_at
+  %is_code = icmp ne i8 %seen, 0
+  br i1 %is_code, label %yes, label %data
+data:
+  store i32 %after, ptr %copy_at
+  br label %next
+next:
+  %n1 = add i64 %n, 1
+  %more = icmp ult i64 %n1, 1024
+  br i1 %more, label %word, label %no
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+
 define void @translated(ptr %uc, ptr %block, ptr %previous, ptr %hart) {{
   %pc = load i64, ptr %block
   %size_at = getelementptr i8, ptr %block, i64 10
@@ -74,14 +139,77 @@ done:
   ret void
 }}
 
+; Whether a barrier for code has to look for changes: from user mode's first exception on, and
+; when others wrote since the last time. Before, it is the kernel that patches itself, ten thousands
+; of times.
+define internal i1 @is_check_due(ptr %hart) {{
+  %own = call i64 @get(ptr %hart, i64 {watch_code})
+  %clock = call ptr @pointer(ptr %hart, i64 {clock})
+  %host = call i64 @get(ptr %clock, i64 {host_writes})
+  %known = call i64 @get(ptr %hart, i64 {host_writes_seen})
+  %new = sub i64 %host, %known
+  %either = or i64 %own, %new
+  %due = icmp ne i64 %either, 0
+  ret i1 %due
+}}
+
+; One hart: if it translated code from the page at %host that has changed, it must drop it.
+define internal void @check_page(ptr %hart, i64 %host) {{
+  %ram = call i64 @get(ptr %hart, i64 {ram_host})
+  %at = sub i64 %host, %ram
+  %ram_size = call i64 @get(ptr %hart, i64 {ram_size})
+  %inside = icmp ult i64 %at, %ram_size
+  br i1 %inside, label %known, label %done
+known:
+  %page = lshr i64 %at, 12
+  %listed = call ptr @pointer(ptr %hart, i64 {listed})
+  %mark = getelementptr i8, ptr %listed, i64 %page
+  %old = load i8, ptr %mark
+  %is_listed = icmp ne i8 %old, 0
+  br i1 %is_listed, label %compare, label %done
+compare:
+  %start = and i64 %at, -4096
+  %changed = call i1 @page_is_stale(ptr %hart, i64 %start)
+  br i1 %changed, label %ask, label %done
+ask:
+  call void @put(ptr %hart, i64 {code_changed}, i64 1)
+  call void @put(ptr %hart, i64 {code_check}, i64 1)
+  br label %done
+done:
+  ret void
+}}
+
+; All harts of %hart's clock: check the page at %host; 0: all pages, before they run on.
+define internal void @check_harts(ptr %hart, i64 %host) {{
+  %clock = call ptr @pointer(ptr %hart, i64 {clock})
+  %first = call ptr @pointer(ptr %clock, i64 {harts})
+  %known = icmp ne ptr %first, null
+  %from = select i1 %known, ptr %first, ptr %hart
+  %everywhere = icmp eq i64 %host, 0
+  br label %each
+each:
+  %one = phi ptr [ %from, %0 ], [ %next, %onward ]
+  br i1 %everywhere, label %all, label %page
+all:
+  call void @put(ptr %one, i64 {code_check}, i64 1)
+  br label %onward
+page:
+  call void @check_page(ptr %one, i64 %host)
+  br label %onward
+onward:
+  %next = call ptr @pointer(ptr %one, i64 {next_hart})
+  %last = icmp eq ptr %next, null
+  br i1 %last, label %done, label %each
+done:
+  ret void
+}}
+
 ; Drop all translations if any page they were made from has changed.
 define void @synchronize(ptr %hart) {{
   %count = call i64 @get(ptr %hart, i64 {page_count})
   %pages = call ptr @pointer(ptr %hart, i64 {pages})
-  %shadow = call ptr @pointer(ptr %hart, i64 {shadow})
-  %ram = call ptr @pointer(ptr %hart, i64 {ram_host})
+  %translated = call ptr @pointer(ptr %hart, i64 {translated_words})
   %listed = call ptr @pointer(ptr %hart, i64 {listed})
-  %memcmp = inttoptr i64 {memcmp} to ptr
   %changed = call i64 @get(ptr %hart, i64 {code_changed})
   %stale = icmp ne i64 %changed, 0
   br i1 %stale, label %flush, label %search
@@ -94,10 +222,7 @@ test:
   %number = load i32, ptr %slot
   %page = zext i32 %number to i64
   %at = shl i64 %page, 12
-  %copy_at = getelementptr i8, ptr %shadow, i64 %at
-  %now_at = getelementptr i8, ptr %ram, i64 %at
-  %result = call i32 %memcmp(ptr %copy_at, ptr %now_at, i64 4096)
-  %differs = icmp ne i32 %result, 0
+  %differs = call i1 @page_is_stale(ptr %hart, i64 %at)
   br i1 %differs, label %flush, label %same
 same:
   %n1 = add i64 %n, 1
@@ -120,6 +245,9 @@ unlist:
   %index = zext i32 %which to i64
   %mark = getelementptr i8, ptr %listed, i64 %index
   store i8 0, ptr %mark
+  %word = shl i64 %index, 10
+  %words = getelementptr i8, ptr %translated, i64 %word
+  call void @llvm.memset.p0.i64(ptr %words, i8 0, i64 1024, i1 false)
   %k1 = add i64 %k, 1
   br label %forget
 done:

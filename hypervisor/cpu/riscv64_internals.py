@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from ctypes import c_int, c_uint32, c_uint64, c_void_p
 from functools import cache
@@ -34,7 +33,6 @@ class Internals:
         self.set_csr_ops = d("riscv_set_csr_ops_riscv64", None, c_int, c_void_p)
         self.tb_flush = d("tb_flush_riscv64", None, c_void_p)
         self.tlb_flush = d("tlb_flush_riscv64", None, c_void_p)
-        self.synchronize = ctypes.CFUNCTYPE(None, c_void_p)(callbacks()["synchronize"])
 
     def replace_csr_read(self, number: int, read: int) -> None:
         """Let `read` (native address) answer reads of a CSR; its access rule stays."""

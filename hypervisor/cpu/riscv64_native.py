@@ -48,14 +48,6 @@ done:
   ret void
 }}
 
-define internal void @count_trap(ptr %hart, i64 %cause) {{
-  %index = and i64 %cause, {cause_mask}
-  %scaled = mul i64 %index, 8
-  %at = add i64 %scaled, {traps}
-  call void @add(ptr %hart, i64 %at, i64 1)
-  ret void
-}}
-
 define void @exception(ptr %uc, i32 %number, ptr %hart) {{
   %env = call ptr @pointer(ptr %hart, i64 {env})
   %after = call i64 @get(ptr %env, i64 {PC})
@@ -65,7 +57,7 @@ define void @exception(ptr %uc, i32 %number, ptr %hart) {{
   %user = icmp eq i64 %priv, 0
   br i1 %user, label %seen, label %account
 seen:
-  call void @put(ptr %hart, i64 {flush_fence_i}, i64 1)
+  call void @put(ptr %hart, i64 {watch_code}, i64 1)
   br label %account
 account:
   switch i64 %cause, label %midway [ i64 1, label %fetch
@@ -105,20 +97,16 @@ decode:
   %is_fence_i = icmp eq i64 %opcode, 4111
   br i1 %is_fence_i, label %fence_i, label %undefined
 fence_i:                           ; disabled in the engine so that it comes here
-  call void @add(ptr %hart, i64 {fence_i}, i64 1)
+  call void @add(ptr %hart, i64 {code_barriers}, i64 1)
   %clock = call ptr @pointer(ptr %hart, i64 {clock})
   call void @add(ptr %clock, i64 {units}, i64 4)
-  %own = call i64 @get(ptr %hart, i64 {flush_fence_i})
-  %host = call i64 @get(ptr %clock, i64 {host_writes})
-  %known = call i64 @get(ptr %hart, i64 {host_writes_seen})
-  %new = sub i64 %host, %known
-  %either = or i64 %own, %new
-  %asked = icmp ne i64 %either, 0
+  %asked = call i1 @is_check_due(ptr %hart)
   %pages = call i64 @get(ptr %hart, i64 {page_count})
   %cheap = icmp ule i64 %pages, {FEW_PAGES}
   %needed = or i1 %asked, %cheap
   br i1 %needed, label %flush, label %resume
 flush:
+  %host = call i64 @get(ptr %clock, i64 {host_writes})
   call void @put(ptr %hart, i64 {host_writes_seen}, i64 %host)
   call void @synchronize(ptr %hart)
   br label %resume

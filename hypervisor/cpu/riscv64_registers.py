@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from ctypes import c_uint64
 
+from hypervisor.cpu import registers
 from hypervisor.cpu import riscv64_env as env
 from hypervisor.cpu.cells import NEVER
 from hypervisor.cpu.riscv64_internals import internals
@@ -15,7 +16,7 @@ PMP_NAMES = {f"pmpaddr{n & 15}": n for n in env.PMP_ADDRESSES}
 PMP_NAMES |= {f"pmpcfg{n & 15}": n for n in env.PMP_CONFIGURATIONS}
 
 
-class Registers(Mapping[str, int]):
+class Registers(registers.Registers):
     """A hart's registers by name: x ("a0"), f ("f10", raw 64 bits), pc, and CSRs."""
 
     def __init__(self, address: int) -> None:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+
+from hypervisor.cpu.page_walk import ReadEntry, Step
 
 _LEVELS = {8: 3, 9: 4, 10: 5}
 """satp.MODE: Sv39, Sv48, Sv57."""
@@ -13,18 +14,8 @@ _VALID, _LEAF = 1, 0b1110
 _PPN = (1 << 44) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One table looked into."""
-
-    level: int
-    entry_address: int
-    """Guest-physical address of the entry."""
-    entry: int
-
-
 def walk(
-    registers: Mapping[str, int], read: Callable[[int], int | None], address: int
+    registers: Mapping[str, int], read: ReadEntry, address: int
 ) -> tuple[list[Step], int | None]:
     """The page walk for virtual `address` in the hart's present mode, and the physical address it
     ends at (None: it faults). `read` gives 8 bytes of RAM, None where there is none.

@@ -67,13 +67,13 @@ class Layout:
 @cache
 def verify() -> Layout:
     """Run the test once in a process; the layout it found."""
-    with _Ram() as ram:
+    with Ram() as ram:
         layout = Layout(_find_exception_index(ram))
         _run_program(ram, layout)
     return layout
 
 
-class _Ram:
+class Ram:
     """A little host memory for the test's guest."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class _Ram:
         data = b"".join(word.to_bytes(4, "little") for word in words)
         self.map[offset : offset + len(data)] = data
 
-    def __enter__(self) -> _Ram:
+    def __enter__(self) -> Ram:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -93,14 +93,14 @@ class _Ram:
         self.map.close()
 
 
-def _expect(what: str, found: object, wanted: object) -> None:
+def expect(what: str, found: object, wanted: object) -> None:
     if found != wanted:
         raise EngineError(
             f"the engine self-test failed on {library.wheel()}: {what} is {found}, not {wanted}"
         )
 
 
-def _find_exception_index(ram: _Ram) -> int:
+def _find_exception_index(ram: Ram) -> int:
     """The 32-bit word of the CPUState that holds the exception's number, for several of them."""
     engine = Engine(ARCH_RISCV, MODE_RISCV64)
     state = find_env(engine)
@@ -108,7 +108,7 @@ def _find_exception_index(ram: _Ram) -> int:
         marker = 0x1234_5678_9ABC_DE00 + 2 * register
         engine.write_register(register, marker)
         found = c_uint64.from_address(state + offset).value
-        _expect(f"the offset of register {register}", hex(found), hex(marker))
+        expect(f"the offset of register {register}", hex(found), hex(marker))
     cpu = engine.find_cpu(state)
     engine.map_ram(BASE, SIZE, ram.address)
     candidates: set[int] = set(range(0, state - cpu, 4))
@@ -130,7 +130,7 @@ def _find_exception_index(ram: _Ram) -> int:
     return candidates.pop()
 
 
-def _run_program(ram: _Ram, layout: Layout) -> None:
+def _run_program(ram: Ram, layout: Layout) -> None:
     clock = ClockCell(deadline=NEVER)
     hart = Hart(0, clock, layout.exception_index)
     hart.map_ram(BASE, SIZE, ram.address)
@@ -149,11 +149,11 @@ def _run_program(ram: _Ram, layout: Layout) -> None:
         "the causes delivered": lambda: (hex(registers["a1"]), hex(_CAUSES)),
         "pc after wfi": lambda: (hex(hart.pc), hex(BASE + 4 * len(_MAIN))),
         "the bytes retired": lambda: (clock.units, _UNITS),
-        "the count of fence.i": lambda: (hart.cell.fence_i, 1),
+        "the count of fence.i": lambda: (hart.cell.code_barriers, 1),
         "a memory protection entry": lambda: (hex(pmp.value), hex(_ADDRESS)),
     }
     try:
         for what, check in checks.items():
-            _expect(what, *check())
+            expect(what, *check())
     finally:
         hart.close()

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from ctypes import c_uint64
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+from hypervisor.cpu import aarch64_env as aarch64
 from hypervisor.cpu import library, native
 from hypervisor.cpu import riscv64_env as riscv64
 from hypervisor.cpu.cells import HartCell
@@ -57,6 +58,7 @@ class Record:
 class Traceable(Protocol):
     """A hart, as far as this goes."""
 
+    arch: ClassVar[str]
     index: int
     engine: Engine
     cell: HartCell
@@ -71,7 +73,9 @@ class TrapTrace:
         self.hart = hart
         self._ring = _Ring(ring_hart=ctypes.addressof(hart.cell), ring_last=(1 << 64) - 1)
         self._handle = hart.engine.hook(
-            library.HOOK_BLOCK, _callbacks()["riscv64_block"], ctypes.addressof(self._ring)
+            library.HOOK_BLOCK,
+            _callbacks()[f"{hart.arch}_block"],
+            ctypes.addressof(self._ring),
         )
         hart.flush_translations()
 
@@ -83,7 +87,8 @@ class TrapTrace:
             return []
         words = ring.ring_records[: count * _WORDS]
         ring.ring_count = 0
-        return [_record(*words[at : at + _WORDS]) for at in range(0, len(words), _WORDS)]
+        record = _RECORDS[self.hart.arch]
+        return [record(*words[at : at + _WORDS]) for at in range(0, len(words), _WORDS)]
 
     def close(self) -> None:
         """Note nothing more."""
@@ -91,12 +96,24 @@ class TrapTrace:
         self.hart.flush_translations()
 
 
-def _record(time: int, cause: int, pc: int, value: int) -> Record:
+def _riscv64_record(time: int, cause: int, pc: int, value: int) -> Record:
     is_interrupt = bool(cause & _INTERRUPT)
     number = cause & ~_INTERRUPT
     names = riscv64.INTERRUPTS if is_interrupt else riscv64.CAUSES
     return Record(time, is_interrupt, number, names.get(number, f"cause {number}"), pc, value)
 
+
+def _aarch64_record(time: int, cause: int, pc: int, address: int) -> Record:
+    if cause & _INTERRUPT:
+        number = cause & ~_INTERRUPT
+        return Record(time, True, number, aarch64.INTERRUPTS[number], pc, 0)
+    number = cause >> 26 & 0x3F
+    value = address if number in aarch64.WITH_ADDRESS else cause & 0x1FF_FFFF
+    name = aarch64.CLASSES.get(number, f"exception class {number:#x}")
+    return Record(time, False, number, name, pc, value)
+
+
+_RECORDS = {"riscv64": _riscv64_record, "aarch64": _aarch64_record}
 
 _IR = """
 define internal void @note(ptr %ring, ptr %clock, i64 %began, i64 %cause, i64 %pc, i64 %value) {{
@@ -180,6 +197,42 @@ read:
 done:
   ret void
 }}
+
+; VBAR_EL1: four groups of four entries of 128 bytes, for synchronous exceptions, IRQ, FIQ and
+; SError (Arm ARM D1.10.2).
+define void @aarch64_block(ptr %uc, i64 %address, i32 %size, ptr %ring) {{
+  %hart = call ptr @pointer(ptr %ring, i64 {ring_hart})
+  %env = call ptr @pointer(ptr %hart, i64 {env})
+  %base = call i64 @get(ptr %env, i64 {VBAR_EL1})
+  %offset = sub i64 %address, %base
+  %near = icmp ult i64 %offset, 2048
+  %within = and i64 %offset, 127
+  %first = icmp eq i64 %within, 0
+  %enters = and i1 %near, %first
+  br i1 %enters, label %trap, label %done
+trap:
+  %reason = call i64 @get(ptr %hart, i64 {reason})
+  %runs = icmp eq i64 %reason, 0
+  br i1 %runs, label %read, label %done
+read:
+  %entry = lshr i64 %offset, 7
+  %kind = and i64 %entry, 3
+  %syndrome = call i64 @get(ptr %env, i64 {ESR_EL1})
+  %number = sub i64 %kind, 1
+  %interrupt = or i64 %number, -9223372036854775808
+  %synchronous = icmp eq i64 %kind, 0
+  %cause = select i1 %synchronous, i64 %syndrome, i64 %interrupt
+  %pc = call i64 @get(ptr %env, i64 {ELR_EL1})
+  %value = call i64 @get(ptr %env, i64 {FAR_EL1})
+  %clock = call ptr @pointer(ptr %hart, i64 {clock})
+  %units = call i64 @get(ptr %clock, i64 {units})
+  %bytes = zext i32 %size to i64
+  %began = sub i64 %units, %bytes
+  call void @note(ptr %ring, ptr %clock, i64 %began, i64 %cause, i64 %pc, i64 %value)
+  ret void
+done:
+  ret void
+}}
 """
 
 
@@ -191,6 +244,9 @@ def _callbacks() -> Mapping[str, int]:
     words |= {"CAPACITY": _CAPACITY, "NEARLY_FULL": _NEARLY_FULL}
     names = ("PRIV", "STVEC", "MTVEC", "SCAUSE", "MCAUSE", "SEPC", "MEPC", "STVAL", "MTVAL")
     words |= {name: getattr(riscv64, name) for name in names}
+    words |= {
+        name: getattr(aarch64, name) for name in ("VBAR_EL1", "ESR_EL1", "ELR_EL1", "FAR_EL1")
+    }
     words["uc_emu_stop"] = library.address_of(library.load().uc_emu_stop)
     text = native.HELPERS + _IR
-    return native.compile_ir(text.format(**words), ("riscv64_block",))
+    return native.compile_ir(text.format(**words), ("riscv64_block", "aarch64_block"))

@@ -37,6 +37,10 @@ class Device:
     fault_points: ClassVar[frozenset[str]] = frozenset()
     """What can be made to go wrong in it besides registers and its interrupt: `requests` (then it
     has a `request_fault`), `packets` (a `packet_fault`)."""
+    private_inputs: ClassVar[bool] = False
+    """True for a controller with inputs of which each hart has its own."""
+    arch: ClassVar[str | None] = None
+    """The architecture whose machines alone can have this device; None: all."""
     live: bool = False
     """True where the host may bring input at any time (a network): idle time then passes at the
     wall's rate."""
@@ -92,6 +96,10 @@ class Device:
     def input(self, number: int) -> Line:
         """Interrupt input `number` of a controller."""
         raise NotImplementedError(f"{self.type} has no interrupt inputs")
+
+    def private_input(self, hart: int, number: int) -> Line:
+        """Interrupt input `number` of a controller that belongs to one hart."""
+        raise NotImplementedError(f"{self.type} has no private inputs")
 
     def interrupt_cells(self, number: int) -> list[int]:
         """Input `number` of this controller as the device tree's `interrupts` writes it."""

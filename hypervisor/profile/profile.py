@@ -22,7 +22,7 @@ from hypervisor.profile.stack import Walker
 from hypervisor.profile.symbols import SymbolFile, SymbolTable
 
 if TYPE_CHECKING:
-    from hypervisor.cpu.riscv64 import Hart
+    from hypervisor.cpu.hart import Hart
     from hypervisor.machine import Machine
 
 MODES: tuple[Mode, ...] = ("user", "kernel", "machine")

@@ -15,7 +15,7 @@ from hypervisor.profile.stack import Stack, Walker
 from hypervisor.time.clock import to_units
 
 if TYPE_CHECKING:
-    from hypervisor.cpu.riscv64 import Hart
+    from hypervisor.cpu.hart import Hart
     from hypervisor.machine import Machine
 
 PERIOD = 100_000

@@ -13,7 +13,7 @@ from hypervisor.cpu.cells import NEVER
 from hypervisor.profile.convention import Convention, Mode
 
 if TYPE_CHECKING:
-    from hypervisor.cpu.riscv64 import Hart
+    from hypervisor.cpu.hart import Hart
     from hypervisor.memory import Memory
 
 DEPTH = 64

@@ -23,7 +23,7 @@ def test_only_the_kind_asked_for_arrives(events):
     events.subscribe(Reset, seen.append)
 
     events.publish(Reset(5))
-    events.publish(FirmwareCall(6, 0, 1, 2))
+    events.publish(FirmwareCall(6, 0, "sbi", "time", 2))
 
     assert seen == [Reset(5)]
 
@@ -32,8 +32,8 @@ def test_filter_decides(events):
     seen = []
     events.subscribe(FirmwareCall, seen.append, lambda event: event.hart == 1)
 
-    events.publish(FirmwareCall(1, 0, 2, 3))
-    events.publish(FirmwareCall(1, 1, 2, 3))
+    events.publish(FirmwareCall(1, 0, "psci", "cpu_on", 3))
+    events.publish(FirmwareCall(1, 1, "psci", "cpu_on", 3))
 
     assert [event.hart for event in seen] == [1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hypervisor import state
 from hypervisor.config.faults import (
     DelayedInterrupt,
     DiskDelay,
@@ -520,12 +521,12 @@ def test_faults_may_follow_a_snapshot(machine):
     ],
 )
 def test_a_damaged_state_is_refused_before_anything_changes(stirred, damage):
-    state = stirred.save_state()
+    saved = state.save(stirred)
     before = stirred.state_sha256()
-    state["faults"][0] |= damage
+    saved["faults"][0] |= damage
 
     with pytest.raises((ValueError, KeyError, TypeError)):
-        stirred.check_state(state)
+        state.check(stirred, saved)
 
     assert stirred.state_sha256() == before
 

@@ -182,7 +182,7 @@ def final_state(machine, seed, stops):
     machine.reset()
     cell = machine.clock.cell
     cell.units = cell.visible = cell.idle = 0
-    machine.sbi.calls.clear()
+    machine.firmware.calls.clear()
     for hart in machine.cpu:
         hart.executed = 0
     fill(machine, random.Random(seed))

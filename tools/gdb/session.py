@@ -122,7 +122,7 @@ class Session:
         if outcome.stop is not None:
             self._hart = self._resumed = outcome.stop.hart
             return b"T%02xthread:%x;%s" % (_TRAP, self._hart + 1, self._why(outcome.stop))
-        self._hart = self._resumed = self._machine.turn
+        self._hart = self._resumed = self._machine.turns.index
         signal = _INTERRUPTED if self._interrupted else _TRAP
         if outcome.kind == "failed":
             signal = _ABORTED

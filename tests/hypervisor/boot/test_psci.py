@@ -36,6 +36,10 @@ class FakeCore:
         self.waiting = False
         self.registers = {f"x{number}": 0x1111 * number for number in range(31)}
         self.started = []
+        self.watches_code = False
+
+    def watch_code(self):
+        self.watches_code = True
 
     def stop(self):
         self.stopped = True

@@ -213,7 +213,11 @@ def test_unreadable_file_is_reported(problems: Problems, tmp_path: Path) -> None
         ),
         ("machine: ", "# ", "2:1: machine: is missing (name of the machine, shown to the guest)"),
         ("cpu:", "cpus:", "2:1: cpus: no such key; did you mean 'cpu'?"),
-        ("arch: riscv64", "arch: riscv32", "2:13: cpu.arch: must be 'riscv64', not 'riscv32'"),
+        (
+            "arch: riscv64",
+            "arch: riscv32",
+            "2:13: cpu.arch: must be 'riscv64' or 'aarch64', not 'riscv32'",
+        ),
         (
             "{arch: riscv64}",
             "riscv64",

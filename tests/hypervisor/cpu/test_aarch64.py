@@ -101,9 +101,9 @@ def test_exception_arrives_with_its_class_and_address(
 ):
     core = rig.run(f"{VECTORS}\n nop\n adr x19, fault\nfault: {instruction}\n")
 
-    assert core.x(20) >> 26 == exception_class
-    assert core.x(21) == core.x(19) + 4 * returns_behind
-    assert core.x(23) & 0xF == 5
+    assert core.registers["x20"] >> 26 == exception_class
+    assert core.registers["x21"] == core.registers["x19"] + 4 * returns_behind
+    assert core.registers["x23"] & 0xF == 5
 
 
 def test_hvc_leaves_the_run_for_the_firmware(rig):
@@ -112,9 +112,9 @@ def test_hvc_leaves_the_run_for_the_firmware(rig):
     reason = core.run()
 
     assert reason == Reason.FIRMWARE_CALL
-    assert core.x(0) == 5
+    assert core.registers["x0"] == 5
     core.run()
-    assert core.x(1) == 9
+    assert core.registers["x1"] == 9
 
 
 def test_retired_bytes_are_counted_exactly(rig):
@@ -128,7 +128,7 @@ def test_counter_is_virtual_time(rig):
         "mov x0, 1000\n1: sub x0, x0, 1\n cbnz x0, 1b\n b 2f\n2: mrs x1, cntvct_el0\n wfi"
     )
 
-    assert core.x(1) == (4 + 1000 * 8 + 4) // UNITS_PER_TICK
+    assert core.registers["x1"] == (4 + 1000 * 8 + 4) // UNITS_PER_TICK
 
 
 def test_timer_registers_keep_values_and_show_status(rig):
@@ -146,10 +146,9 @@ def test_timer_registers_keep_values_and_show_status(rig):
         wfi
     """)
 
-    assert core.x(1) == 5
-    assert core.x(2) == 1
-    assert core.x(3) == 1000
-    assert core.cell.timer_changed == 1
+    assert core.registers["x1"] == 5
+    assert core.registers["x2"] == 1
+    assert core.registers["x3"] == 1000
 
 
 def test_interrupt_is_taken_when_unmasked(rig):
@@ -161,8 +160,8 @@ def test_interrupt_is_taken_when_unmasked(rig):
     rig.clock.cell.deadline = 40_000
     core.run()
 
-    assert core.x(24) == 1
-    assert core.x(5) > 100
+    assert core.registers["x24"] == 1
+    assert core.registers["x5"] > 100
 
 
 def test_masked_interrupt_waits(rig):
@@ -173,7 +172,7 @@ def test_masked_interrupt_waits(rig):
 
     core.run()
 
-    assert core.x(5) > 100
+    assert core.registers["x5"] > 100
 
 
 def map_code_twice(memory):
@@ -231,13 +230,13 @@ def patch(rig, flush):
     core = rig.load(PATCH.format(flush=flush))
     for offset in (0x20000, 0x20200):
         rig.memory.write(RAM + offset, RETURN_1)
-    core.set_x(9, map_code_twice(rig.memory))
-    core.cell.flush_fence_i = 1
+    core.registers["x9"] = map_code_twice(rig.memory)
+    core.cell.watch_code = 1
     for _ in range(20):
         rig.clock.cell.deadline = NEVER
         core.run()
         if core.waiting:
-            return core.x(12), core.x(14), core.x(0)
+            return core.registers["x12"], core.registers["x14"], core.registers["x0"]
     raise AssertionError(f"no wfi; pc {core.pc:#x}")
 
 
@@ -270,14 +269,14 @@ new: .inst 0xd2800040
 def test_code_patched_again_and_again_runs_new_each_time(rig):
     core = rig.load(PATCH_IN_A_LOOP)
     rig.memory.write(RAM + 0x20000, RETURN_1)
-    core.set_x(9, map_code_twice(rig.memory))
-    core.cell.flush_fence_i = 1
+    core.registers["x9"] = map_code_twice(rig.memory)
+    core.cell.watch_code = 1
 
     while not core.waiting:
         rig.clock.cell.deadline = NEVER
         core.run()
 
-    assert core.x(15) == sum(range(2, 12))
+    assert core.registers["x15"] == sum(range(2, 12))
 
 
 def test_without_ic_ivau_stale_code_runs(rig):

@@ -64,7 +64,7 @@ def run_patching(rig, fence, after_user_code=True):
     hart.registers["priv"] = 1
     hart.begin(RAM)
     hart.registers["satp"] = 8 << 60 | ROOT >> 12
-    hart.cell.flush_fence_i = int(after_user_code)
+    hart.cell.watch_code = int(after_user_code)
     hart.run()
     assert hart.waiting
     return hart.registers["s5"], hart.registers["a0"]
@@ -110,7 +110,7 @@ def test_code_written_from_outside_runs_new_after_fence_i(two_harts, source):
     if source == "host":
         rig.memory.write(function, struct.pack("<H", 0x4509))
     else:
-        one.cell.flush_fence_i = 1  # as hart_start sets it when a second hart begins
+        one.cell.watch_code = 1  # as hart_start sets it when a second hart begins
         rig.memory.map[0x8000 : 0x8000 + len(patch)] = patch
         other.begin(RAM + 0x8000)
         other.run()
@@ -128,13 +128,13 @@ def test_fence_i_before_any_user_code_keeps_translations(rig):
 
     hart.run()
 
-    assert hart.cell.fence_i == 2
+    assert hart.cell.code_barriers == 2
     assert hart.cell.flushes == before
 
 
 def test_fence_i_with_unchanged_code_keeps_translations(rig):
     hart = rig.load("call f\n fence.i\n call f\n wfi\nf: addi a0, a0, 1\n ret")
-    hart.cell.flush_fence_i = 1
+    hart.cell.watch_code = 1
     before = hart.cell.flushes
 
     hart.run()

@@ -48,7 +48,7 @@ def events():
         VirtqueueCompletion(65, "disk0", "requestq", 4, 513),
         TimerFired(70, "sbi.timer0", 69),
         Trap(80, 1, 13, "load page fault", 0x1000, 0xFFFF_FFFF_FFFF_FFF8),
-        FirmwareCall(90, 0, 0x54494D45, 0),
+        FirmwareCall(90, 0, "sbi", "time", 0),
         GpuCommand(95, "gpu0", "3d", 1, "launch", False, "matmul"),
         GpuCommand(99, "gpu0", "3d", 1, "launch", True),
         Blink(100, "blinker0", 7),

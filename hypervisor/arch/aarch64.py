@@ -1,0 +1,48 @@
+"""AArch64 machines: one core started at EL1, the others by PSCI, which is always ours.
+
+Kernels are entered as Linux's Documentation/arch/arm64/booting.rst says: x0 is the device tree,
+x1 to x3 are zero, the MMU is off, interrupts are masked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from hypervisor.arch.architecture import Architecture
+from hypervisor.boot.aarch64_tree import aarch64_tree, interrupt_controller
+from hypervisor.boot.layout import Placement
+from hypervisor.boot.psci import Psci
+from hypervisor.cpu import aarch64_selftest
+from hypervisor.cpu.aarch64 import Core
+from hypervisor.cpu.cells import ClockCell
+from hypervisor.device.tree import Node
+
+if TYPE_CHECKING:
+    from hypervisor.machine import Machine
+
+VIRTUAL_TIMER, PHYSICAL_TIMER = 27, 30
+"""Private inputs of the interrupt controller, as the Base System Architecture numbers them."""
+
+
+class Aarch64(Architecture):
+    def make_hart(self, index: int, clock: ClockCell) -> Core:
+        aarch64_selftest.verify()
+        return Core(index, clock)
+
+    def make_firmware(self, machine: Machine) -> Psci:
+        return Psci(cast("list[Core]", machine.cpu), machine.memory, machine.power)
+
+    def connect(self, machine: Machine) -> None:
+        controller = interrupt_controller(machine)
+        if controller is None:
+            return
+        for core in cast("list[Core]", machine.cpu):
+            inputs = (VIRTUAL_TIMER, PHYSICAL_TIMER)
+            lines = [controller.private_input(core.index, number) for number in inputs]
+            core.connect_timers(machine.clock, lines)
+
+    def tree(self, machine: Machine, initrd: tuple[int, int] | None) -> Node:
+        return aarch64_tree(machine, initrd)
+
+    def enter(self, machine: Machine, placement: Placement, entry: int) -> None:
+        machine.cpu[0].begin(entry, placement.tree)
