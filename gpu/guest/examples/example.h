@@ -34,7 +34,7 @@ static void start(cl_command_queue_properties properties)
     check(status, "clCreateCommandQueue");
 }
 
-static cl_program build(const char *source, const char *options)
+static inline cl_program build(const char *source, const char *options)
 {
     cl_int status;
     cl_program program = clCreateProgramWithSource(context, 1, &source, NULL, &status);
@@ -52,7 +52,7 @@ static cl_program build(const char *source, const char *options)
     return program;
 }
 
-static cl_kernel kernel_of(cl_program program, const char *name)
+static inline cl_kernel kernel_of(cl_program program, const char *name)
 {
     cl_int status;
     cl_kernel kernel = clCreateKernel(program, name, &status);

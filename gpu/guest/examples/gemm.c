@@ -1,7 +1,7 @@
 /* C = A * B with tiles in local memory, on mapped buffers that the device computes on in place. */
 #include "example.h"
 
-#define N 128
+#define N 64
 
 static const char *source =
     "__kernel void gemm(__global const float *a, __global const float *b, __global float *c,\n"

@@ -1,0 +1,48 @@
+/* What a program sees when its kernel is ended by force: the command fails, the context is lost, and a
+ * new one works. */
+#include "example.h"
+
+static const char *source =
+    "__kernel void spin(__global volatile int *go)\n"
+    "{ while (*go) go[1]++; }\n"
+    "__kernel void set(__global int *value) { *value = 7; }\n";
+
+static cl_int run(const char *name, cl_int *value, cl_event *event)
+{
+    cl_int status;
+    cl_program program = build(source, NULL);
+    cl_kernel kernel = kernel_of(program, name);
+    cl_mem buffer = clCreateBuffer(context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR,
+                                   2 * sizeof *value, value, &status);
+    check(status, "clCreateBuffer");
+    ARGUMENT(kernel, 0, buffer);
+    check(clEnqueueTask(queue, kernel, 0, NULL, event), "clEnqueueTask");
+    printf("RUNNING %s\n", name);
+    status = clEnqueueReadBuffer(queue, buffer, CL_TRUE, 0, 2 * sizeof *value, value, 0, NULL,
+                                 NULL);
+    clReleaseMemObject(buffer);
+    clReleaseKernel(kernel);
+    clReleaseProgram(program);
+    return status;
+}
+
+int main(void)
+{
+    cl_int value[2] = {1, 0}, status;
+    cl_event event;
+    start(0);
+    size_t wrong = run("spin", value, &event) != CL_OUT_OF_RESOURCES;
+    check(clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status, &status, NULL),
+          "clGetEventInfo");
+    wrong += status != CL_OUT_OF_RESOURCES;
+    wrong += clWaitForEvents(1, &event) != CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST;
+    wrong += clFinish(queue) == CL_INVALID_COMMAND_QUEUE;
+    check(clReleaseEvent(event), "clReleaseEvent");
+    check(clReleaseCommandQueue(queue), "clReleaseCommandQueue");
+    check(clReleaseContext(context), "clReleaseContext");
+    start(0);
+    status = run("set", value, &event);
+    check(status, "the new context");
+    wrong += value[0] != 7;
+    return finish("endless", wrong);
+}
