@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from typing import TYPE_CHECKING
 
 from gpu import protocol
@@ -10,7 +9,7 @@ from gpu.copy_commands import check_host_access, transfer_cost
 from gpu.information import DeviceLimits
 from gpu.memory_commands import add_mapping, check_blob, check_flags, check_map, enqueue_map
 from gpu.objects import Buffer, Image
-from gpu.opencl import ChannelType, MemFlags, MemObject, Status, pixel_size
+from gpu.opencl import MemFlags, MemObject, Status, pixel_size
 from gpu.queue_commands import waits_of
 from gpu.registry import Found, check_range, check_scope, handles, refuse
 from gpu.work import Producer, Work
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 Vector = tuple[int, int, int]
 _ONE_DIMENSION = (MemObject.IMAGE1D, MemObject.IMAGE1D_ARRAY, MemObject.IMAGE1D_BUFFER)
-_SIGNED = (ChannelType.SIGNED_INT8, ChannelType.SIGNED_INT16, ChannelType.SIGNED_INT32)
-_UNSIGNED = (ChannelType.UNSIGNED_INT8, ChannelType.UNSIGNED_INT16, ChannelType.UNSIGNED_INT32)
 
 
 @handles(protocol.GetImageFormats)
@@ -266,10 +263,7 @@ def fill_image(context: Context, command: protocol.FillImage, found: Found) -> N
     waits = waits_of(found, queue)
     check_scope(queue, image)
     _check_box(image, command.origin, command.region)
-    kind = image.format[1]
-    letter = "i" if kind in _SIGNED else "I" if kind in _UNSIGNED else "f"
-    color = (letter, struct.unpack(f"<4{letter}", command.color))
-    operation = ("fill_image", image.number, color, command.origin, command.region)
+    operation = ("fill_image", image.number, command.color, command.origin, command.region)
     cost = transfer_cost(context, _bytes(image, command.region))
     context.enqueue(Work(queue, operation, cost, (image,)), waits, command.event)
 

@@ -262,7 +262,7 @@ class Executor:
             self._queue, objects[buffer].handle, objects[image].handle, offset, origin, region
         )
 
-    def _fill_image(self, image: int, color: Any, origin: Any, region: Any) -> Any:
+    def _fill_image(self, image: int, color: bytes, origin: Any, region: Any) -> Any:
         handle = self.memories.objects[image].handle
         return _low.enqueue_fill_image(self._queue, handle, color, origin, region)
 

@@ -1,0 +1,153 @@
+"""OpenCL in Debian on the virtual GPU: its own loader and clinfo, our library, real programs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu.guest.build import EXAMPLES
+from hypervisor import Machine
+
+pytestmark = pytest.mark.guest
+
+CONFIG = Path(__file__).parents[2] / "configs" / "riscv64-gpu.yaml"
+PROMPT = "\n# "
+USUAL = sorted(set(EXAMPLES) - {"endless"})
+"""The examples that end by themselves."""
+
+# The second GPU is for the programs that are to find no OpenCL on the host.
+DESCRIPTION = """
+base: {config}
+devices:
+  gpu0: {{opencl: {{timeout: 20s}}}}
+  gpu1:
+    type: virtio.gpu
+    at: 0x1000_6000
+    irq: plic.6
+    opencl: {{platform: no platform has this name}}
+"""
+
+Ask = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    path = tmp_path_factory.mktemp("gpu") / "machine.yaml"
+    path.write_text(DESCRIPTION.format(config=CONFIG))
+    with Machine.load(path) as machine:
+        machine.console.expect(PROMPT, timeout=400)
+        yield machine
+
+
+@pytest.fixture
+def machine(booted: Machine, request: pytest.FixtureRequest) -> Iterator[Machine]:
+    yield booted
+    request.node.add_report_section("call", "console", booted.console.text[-3000:])
+
+
+@pytest.fixture
+def hidden(machine: Machine, ask: Ask) -> Iterator[None]:
+    """Meanwhile there is only the GPU whose host has no OpenCL."""
+    ask(machine, "mkdir -p /tmp/away; mv /dev/dri/renderD128 /dev/dri/card0 /tmp/away")
+    yield
+    ask(machine, "mv /tmp/away/* /dev/dri")
+
+
+def worker_of(machine: Machine, program: str) -> int:
+    """The process id of the worker of a guest's program: the kernel labels contexts by them."""
+    core: Any = machine.devices["gpu0"].core  # type: ignore[attr-defined]
+    (worker,) = [c.link.worker for c in list(core.contexts.values()) if program in c.label]
+    return int(worker.pid)
+
+
+@contextmanager
+def killing(machine: Machine, program: str, text: str) -> Iterator[list[int]]:
+    """Kill the worker of a program half a second after the console said `text`: the machine may
+    be waiting for it meanwhile."""
+    seen = len(machine.console.text)
+    killed: list[int] = []
+    done = threading.Event()
+
+    def kill() -> None:
+        while text not in machine.console.text[seen:]:
+            if done.wait(0.05):
+                return
+        done.wait(0.5)
+        killed.append(worker_of(machine, program))
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_clinfo_lists_the_device(machine: Machine, ask: Ask) -> None:
+    listed = ask(machine, "clinfo")
+
+    assert re.search(r"Number of platforms +1\n", listed)
+    assert re.search(r"Number of devices +1\n", listed)
+    assert re.search(r"Device Version +OpenCL 1\.2", listed)
+    assert re.search(r"Device Profile +FULL_PROFILE", listed)
+    assert re.search(r"Max compute units +[1-9]", listed)
+    assert re.search(r"clCreateContext\(NULL, \.\.\.\) \[default\] +Success", listed)
+    assert [message for message in machine.messages if "gpu0" in message] == []
+
+
+@pytest.mark.parametrize("name", USUAL)
+def test_program_is_right(machine: Machine, ask: Ask, name: str) -> None:
+    assert ask(machine, f"gpu-{name}; echo $?") == f"PASS {name}\n0"
+
+
+def test_programs_work_side_by_side(machine: Machine, ask: Ask) -> None:
+    said = ask(machine, "(gpu-nbody & gpu-reduction & gpu-image_filter & wait)")
+
+    passed = [line for line in said.splitlines() if line.startswith("PASS")]
+    assert sorted(passed) == ["PASS image_filter", "PASS nbody", "PASS reduction"]
+
+
+def test_library_is_libopencl_itself(machine: Machine, ask: Ask) -> None:
+    """Without the loader: the same file is what a program is linked to."""
+    folder = "/usr/lib/riscv64-linux-gnu/hypervisor"
+
+    assert ask(machine, f"LD_LIBRARY_PATH={folder} gpu-nbody") == "PASS nbody"
+
+
+@pytest.mark.usefixtures("hidden")
+@pytest.mark.parametrize("name", [name for name in USUAL if name != "raw"])
+def test_without_opencl_on_the_host_no_device_is_found(
+    machine: Machine, ask: Ask, name: str
+) -> None:
+    assert ask(machine, f"gpu-{name}; echo $?") == "FAIL clGetDeviceIDs: error -1\n1"
+
+
+@pytest.mark.usefixtures("hidden")
+def test_without_opencl_on_the_host_clinfo_counts_no_device(machine: Machine, ask: Ask) -> None:
+    assert re.search(r"Number of devices +0\n", ask(machine, "clinfo"))
+    assert ask(machine, "gpu-raw") == "FAIL raw: there is no device that computes"
+
+
+def test_killed_worker_fails_its_context_alone(machine: Machine, ask: Ask) -> None:
+    ask(machine, "gpu-nbody")  # the programs are built: their runs are short
+    before = len(machine.messages)
+
+    with killing(machine, "gpu-endless", "RUNNING spin") as killed:
+        said = ask(machine, "(gpu-endless & gpu-nbody & wait)")
+
+    passed = [line for line in said.splitlines() if line.startswith("PASS")]
+    assert len(killed) == 1
+    assert sorted(passed) == ["PASS endless", "PASS nbody"]
+    assert len(machine.messages) == before + 1
+    assert "is lost" in machine.messages[-1]
+    assert ask(machine, "gpu-vector_add") == "PASS vector_add"
