@@ -268,6 +268,8 @@ class Worker:
 
     def close(self) -> None:
         self.is_lost = self.is_lost or "the GPU's worker was closed"
+        if self._socket.fileno() < 0:
+            return
         if self._process.poll() is None:
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)
