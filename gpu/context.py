@@ -119,11 +119,13 @@ class Context:
             raise ValueError(f"{self.label}: ring {ring} can not be submitted to")
         submission = Submission(ring, tag, self.now(), signal)
         self.submission = submission
+        before = self.link.last
         for packet in protocol.decode(stream):
             self._take(packet, submission)
         self.submission = None
         self.link.flush()
-        submission.message = max(submission.message, self.link.message)
+        if self.link.message > before:
+            submission.message = self.link.message
         waiting = self.rings.setdefault(ring, deque())
         waiting.append(submission)
         if len(waiting) == 1:
@@ -395,14 +397,14 @@ class Context:
                     if submission is not None:
                         submission.outputs.append((blob, offset, size))
                 self.link.operate(self._operation(work), work)
-                work.message = self.link.message + 1
+                work.message = self.link.last
         work.start = start
         work.end = max(work.end, start)
         if queue is not None:
             queue.end = max(queue.end, work.end)
         if submission is not None:
             submission.ready = max(submission.ready, work.end)
-            submission.message = self.link.message + 1
+            submission.message = self.link.last
             submission.unsent -= 1
             if not submission.unsent and submission is not self.submission:
                 self._resolved(submission)

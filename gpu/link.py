@@ -66,6 +66,11 @@ class Link:
     def operate(self, operation: Operation, concern: Concern = None) -> None:
         self._outbox.append((operation, concern))
 
+    @property
+    def last(self) -> int:
+        """The message after which all that was asked for is done."""
+        return self.message + bool(self._outbox)
+
     def send_blob(self, blob: Blob) -> None:
         memory = self._gpu.board.memory
         if blob.has_shadow:

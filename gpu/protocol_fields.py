@@ -137,7 +137,8 @@ def members(kind: type[IntEnum], error: Status = Status.INVALID_VALUE) -> Number
 
 
 def bits(mask: int, error: Status = Status.INVALID_VALUE) -> Number:
-    return Number("Q", error, mask=mask)
+    # As a flag's complement it would only have the flags that are known.
+    return Number("Q", error, mask=int(mask))
 
 
 @dataclass(frozen=True)

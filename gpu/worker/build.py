@@ -13,8 +13,6 @@ import pyopencl
 cl: Any = pyopencl
 _low: Any = cl._cl
 ARGUMENT_INFO = b"-cl-kernel-arg-info"
-KERNEL_DISTRIBUTION = (0, 1)
-BINARY_TYPES = {0: 0, 1: 1, 2: 2, 4: 4}
 
 
 def build(device: Any, recipe: Any) -> dict[str, Any]:
@@ -29,7 +27,8 @@ def build(device: Any, recipe: Any) -> dict[str, Any]:
             program = _low._Program(context, recipe[1])
             program._build(_options(recipe[2]), [device])
         elif how == "compile":
-            program = _compile(context, device, recipe)
+            program = _low._Program(context, recipe[1])
+            _compile(program, context, device, recipe)
         else:
             parts = [_compile_part(context, device, part) for part in recipe[1]]
             program = _low._Program.link(context, parts, recipe[2], [device])
@@ -49,17 +48,17 @@ def _options(options: bytes) -> bytes:
     return options if ARGUMENT_INFO in options else b" ".join((options, ARGUMENT_INFO)).strip()
 
 
-def _compile(context: Any, device: Any, recipe: Any) -> Any:
-    _, source, headers, options = recipe
-    program = _low._Program(context, source)
-    named = [(name, _low._Program(context, part[1])) for name, part in headers]
+def _compile(program: Any, context: Any, device: Any, recipe: Any) -> None:
+    _, _, headers, options = recipe
+    named = [(name.decode(), _low._Program(context, part[1])) for name, part in headers]
     program.compile(_options(options), [device], named)
-    return program
 
 
 def _compile_part(context: Any, device: Any, recipe: Any) -> Any:
     if recipe[0] == "compile":
-        return _compile(context, device, recipe)
+        program = _low._Program(context, recipe[1])
+        _compile(program, context, device, recipe)
+        return program
     parts = [_compile_part(context, device, part) for part in recipe[1]]
     return _low._Program.link(context, parts, recipe[2], [device])
 
