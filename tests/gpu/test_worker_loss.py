@@ -1,0 +1,167 @@
+"""Workers that die or hang: one context fails, and nobody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from gpu import protocol as p
+from gpu.opencl import Status
+from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
+
+SPIN = "__kernel void spin(volatile __global int *a) { while (a[0] == 0) ; }"
+COUNT = """__kernel void count(__global uint *a) {
+    for (int i = 0; i < 1000; i++) a[get_global_id(0)] += 1;
+}"""
+NONSENSE = (
+    b"\x05\0\0\0hello",
+    b"\xff\xff\xff\xff",
+    b"\x02\0\0\0{}",
+    b"\x02\0\0\0[]",
+    b'\x0a\0\0\0{"done":9}',
+)
+
+
+@pytest.fixture
+def guest() -> Iterator[GuestBench]:
+    with GuestBench(opencl={"timeout": "1s"}) as guest:
+        guest.set_up()
+        yield guest
+
+
+def prepare(guest: GuestBench, source: str, name: bytes, offset: int) -> None:
+    guest.program(10, source)
+    guest.do(
+        p.CreateKernel(id=11, program=10, function_name=name),
+        p.CreateBuffer(id=20, context=CONTEXT, size=4096, blob=BULK, blob_offset=offset),
+        p.SetArgumentObject(kernel=11, index=0, object=20),
+    )
+
+
+def launch(size: int = 1, event: int = 0) -> p.NdRange:
+    return p.NdRange(queue=QUEUE, kernel=11, dimensions=1, global_size=(size, 1, 1), event=event)
+
+
+def test_killed_worker_fails_its_context_only(guest: GuestBench) -> None:
+    other = GuestBench.__new__(GuestBench)
+    other.__dict__.update(guest.__dict__)
+    other.context = guest.new_context("other")
+    other.set_up()
+    prepare(other, COUNT, b"count", 4096)
+    prepare(guest, SPIN, b"spin", 0)
+    other.submit(*[launch(64)] * 20, ring=0, context=other.context)
+    guest.submit(launch(event=30), p.Marker(queue=QUEUE, event=31))
+
+    worker = guest.context.link.worker
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    killed = time.monotonic()
+    guest.bench.clock.advance(1 << 50)
+    seen = time.monotonic() - killed
+
+    assert seen < 2
+    assert guest.ask(p.GetError()).error == Status.OUT_OF_RESOURCES
+    assert guest.ask(p.GetEventStatus(event=30)).execution == Status.OUT_OF_RESOURCES
+    assert guest.status_of(launch()) == Status.OUT_OF_RESOURCES
+    assert any("is lost" in message for message in guest.bench.messages)
+    other.do(p.Finish(queue=QUEUE))
+    assert struct.unpack("<64I", other.read(4096, 256)) == (20000,) * 64
+
+
+def test_lost_context_can_be_made_anew(guest: GuestBench) -> None:
+    guest.do(p.CreateBuffer(id=20, context=CONTEXT, size=64))
+    worker = guest.context.link.worker
+    assert worker is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    guest.wait(guest.submit(p.FillBuffer(queue=QUEUE, buffer=20, size=64, pattern=b"x")))
+
+    lost = guest.status_of(p.CreateBuffer(id=21, context=CONTEXT, size=64))
+    guest.ask(p.GetError())
+    guest.do(p.CreateContext(id=50), p.CreateQueue(id=51, context=50))
+    old = guest.status_of(p.FillBuffer(queue=51, buffer=20, size=64, pattern=b"x"))
+    guest.do(
+        p.Release(id=20),
+        p.CreateBuffer(id=20, context=50, size=4096, blob=BULK),
+        p.FillBuffer(queue=51, buffer=20, size=64, pattern=b"x"),
+    )
+
+    assert lost == old == Status.OUT_OF_RESOURCES
+    assert guest.read(0, 64) == b"x" * 64
+
+
+def test_endless_kernel_is_ended(guest: GuestBench) -> None:
+    prepare(guest, SPIN, b"spin", 0)
+
+    guest.wait(guest.submit(launch(event=30)))
+
+    assert guest.ask(p.GetEventStatus(event=30)).execution == Status.OUT_OF_RESOURCES
+    assert "took more than 1 s" in guest.bench.messages[-1]
+
+
+def test_waiting_commands_of_a_lost_context_complete(guest: GuestBench) -> None:
+    guest.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=64), p.CreateUserEvent(id=30, context=CONTEXT)
+    )
+    fill = p.FillBuffer(queue=QUEUE, buffer=20, size=64, pattern=b"x", wait=(30,), event=31)
+    held = guest.submit(fill, p.Marker(queue=QUEUE, event=32), ring=1)
+    worker = guest.context.link.worker
+    assert worker is not None
+
+    os.kill(worker.pid, signal.SIGKILL)
+    guest.wait(guest.submit(p.CreateBuffer(id=21, context=CONTEXT, size=64)))
+    guest.bench.clock.advance(1 << 50)
+
+    assert held in guest.signalled
+    assert guest.ask(p.GetEventStatus(event=31)).execution == Status.OUT_OF_RESOURCES
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"\x05\0\0\0hello", b"\xff\xff\xff\xff", b"\x02\0\0\0{}", b'\x0b\0\0\0{"done": 9 }'[:15]],
+)
+def test_nonsense_of_a_worker_is_its_end(guest: GuestBench, sent: bytes) -> None:
+    worker = guest.context.link.worker
+    assert worker is not None
+
+    worker._received += sent
+    guest.wait(guest.submit(p.CreateBuffer(id=20, context=CONTEXT, size=64)))
+
+    assert "nonsense" in guest.context.lost
+
+
+def test_hidden_platform_is_an_error_for_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OCL_ICD_VENDORS", "/nonexistent")
+    with GuestBench() as guest:
+        capset = guest.gpu.capset()
+
+        record = p.Capset.unpack(capset, 0, len(capset))
+        assert record.status == Status.DEVICE_NOT_FOUND
+        assert guest.status_of(p.CreateContext(id=1)) == Status.DEVICE_NOT_AVAILABLE
+        assert guest.ask(p.GetError()).error == 0
+
+
+@pytest.mark.parametrize("options", [{"platform": "nonesuch"}, {"device": "nonesuch"}])
+def test_unknown_choice_names_what_there_is(options: dict[str, str]) -> None:
+    with GuestBench(opencl=options) as guest:
+        guest.gpu.capset()
+
+        assert "'nonesuch'" in guest.bench.messages[0]
+        assert "there are: " in guest.bench.messages[0]
+
+
+def test_capset_describes_the_device(guest: GuestBench) -> None:
+    capset = guest.gpu.capset()
+
+    record = p.Capset.unpack(capset, 0, len(capset))
+    device = p.unpack_parameters(record.device)
+    platform = p.unpack_parameters(record.platform)
+    assert (record.version, record.status) == (p.VERSION, 0)
+    assert device[0x102F] == b"OpenCL 1.2 hypervisor\0"
+    assert int.from_bytes(device[0x101F], "little") == 1 << 30
+    assert len(device[0x1005]) == 24
+    assert platform[0x0904] == b"cl_khr_icd\0"
