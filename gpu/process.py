@@ -267,6 +267,8 @@ class Worker:
         return WorkerLostError(self.is_lost)
 
     def close(self) -> None:
+        if self._socket.fileno() < 0:
+            return
         self.is_lost = self.is_lost or "the GPU's worker was closed"
         if self._socket.fileno() < 0:
             return

@@ -120,10 +120,7 @@ def test_waiting_commands_of_a_lost_context_complete(guest: GuestBench) -> None:
     assert guest.ask(p.GetEventStatus(event=31)).execution == Status.OUT_OF_RESOURCES
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [b"\x05\0\0\0hello", b"\xff\xff\xff\xff", b"\x02\0\0\0{}", b'\x0b\0\0\0{"done": 9 }'[:15]],
-)
+@pytest.mark.parametrize("sent", NONSENSE)
 def test_nonsense_of_a_worker_is_its_end(guest: GuestBench, sent: bytes) -> None:
     worker = guest.context.link.worker
     assert worker is not None
