@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hypervisor.images import Images
-from tests.perf import guests, mmio
+from tests.perf import gpu, guests, mmio
 from tests.perf.child import BenchmarkError
 from tests.perf.emulators import (
     Timing,
@@ -89,6 +89,7 @@ GROUPS: dict[str, Callable[[int, Path], list[Row]]] = {
     "loops": loop_rows,
     "mmio": mmio_rows,
     "disk": disk_rows,
+    "gpu": gpu.rows,
 }
 
 
