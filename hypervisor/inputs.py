@@ -70,7 +70,7 @@ class Inputs:
         if self.is_replaying and (self.on_outside is None or not self.on_outside(kind)):
             return
         machine = self._machine
-        if machine.is_executing or machine.cpu[machine.turn].is_midway:
+        if machine.is_executing or machine.turns.present.is_midway:
             self._held.append((kind, name, bytes(data)))
             machine.kick()
             return
@@ -81,7 +81,7 @@ class Inputs:
     def tell(self, kind: str, name: str, data: bytes) -> None:
         """Let the listeners have an input that is stamped with this moment."""
         at = self._machine.clock.cell.units
-        pc = self._machine.cpu[self._machine.turn].pc
+        pc = self._machine.turns.present.pc
         item = Input(at, pc, at == self._timers_ran_at, kind, name, data)
         for listener in self.listeners:
             listener(item)
@@ -142,7 +142,7 @@ class Inputs:
                 )
             if item.late and not late:
                 return
-            if item.pc != self._machine.cpu[self._machine.turn].pc:
+            if item.pc != self._machine.turns.present.pc:
                 return
             self._coming.popleft()
             sink = self._sinks.get((item.kind, item.name))

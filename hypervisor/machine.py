@@ -240,11 +240,6 @@ class Machine:
         """From any thread: reach a safe point soon."""
         self.clock.cell.deadline = 0
 
-    @property
-    def turn(self) -> int:
-        """Index of the hart that runs, or ran last."""
-        return self.turns.index
-
     # -- running --------------------------------------------------------------------------
 
     def run(self, until: str | bytes | None = None, timeout: float | None = None) -> Outcome:

@@ -103,7 +103,7 @@ class Recorder:
     def close(self) -> None:
         """The run is over. Raises RecordingError when the file could not be written."""
         machine = self._machine
-        if not machine.cpu[machine.turn].is_midway:
+        if not machine.turns.present.is_midway:
             machine.inputs.tell("end", "", bytes.fromhex(machine.state_sha256()))
         self.abandon()
         if self._failed:
@@ -179,7 +179,7 @@ class Replayer:
             raise ReplayError(f"the machine has nothing that takes {item.kind} {item.name}")
 
     def _place(self, item: Input) -> str:
-        hart = self._machine.cpu[self._machine.turn]
+        hart = self._machine.turns.present
         return (
             f"its state differs at {_time(item.at)}, with hart {hart.index} at {hart.pc:#x} and "
             f"{self._machine.clock.executed} bytes of code executed"

@@ -154,7 +154,7 @@ def harts(machine: Machine) -> list[View]:
             "function": function_at(machine, hart.pc),
             "state": "stopped" if hart.stopped else "waiting" if hart.waiting else "running",
             "executed": hart.executed,
-            "turn": hart.index == machine.turn,
+            "turn": hart.index == machine.turns.index,
         }
         for hart in machine.cpu
     ]
