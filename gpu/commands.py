@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gpu import (
     copy_commands,
     image_commands,
@@ -12,17 +14,37 @@ from gpu import (
 )
 from gpu.protocol import COMMANDS, Command
 from gpu.protocol_fields import Blob, Counted, New, Ref
-from gpu.registry import HANDLERS
+from gpu.registry import HANDLERS, Handler
 
-ROLES: dict[type[Command], tuple[tuple[str, New | Ref | Blob, bool], ...]] = {
-    command: tuple(
-        (field.name, field.role, isinstance(field.spec, Counted))
-        for field in command.layout.fields
-        if field.role is not None
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a command is checked and done."""
+
+    handler: Handler
+    new: tuple[tuple[str, New], ...]
+    one: tuple[tuple[str, Ref], ...]
+    several: tuple[tuple[str, Ref], ...]
+    blobs: tuple[tuple[str, Blob], ...]
+
+
+def _plan(command: type[Command]) -> Plan:
+    roles = [
+        (field.name, field.role, isinstance(field.spec, Counted)) for field in command.layout.fields
+    ]
+    return Plan(
+        HANDLERS[command],
+        tuple((name, role) for name, role, _ in roles if isinstance(role, New)),
+        tuple((name, role) for name, role, many in roles if isinstance(role, Ref) and not many),
+        tuple((name, role) for name, role, many in roles if isinstance(role, Ref) and many),
+        tuple((name, role) for name, role, _ in roles if isinstance(role, Blob)),
     )
-    for command in COMMANDS.values()
+
+
+PLANS: dict[type[Command], Plan] = {
+    command: _plan(command) for command in COMMANDS.values() if not command.front_end
 }
-"""The fields of a command that are ids: name, role, and whether it is a list."""
+"""Of every command of the core."""
 
 _MODULES = (
     copy_commands,
@@ -34,4 +56,4 @@ _MODULES = (
 )
 """Imported for the handlers that they register."""
 
-__all__ = ["HANDLERS", "ROLES"]
+__all__ = ["PLANS", "Plan"]

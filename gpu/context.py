@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gpu import protocol
 from gpu.answers import answer_bytes, produce
 from gpu.blobs import Blob, check_pieces
-from gpu.commands import HANDLERS, ROLES
+from gpu.commands import PLANS
 from gpu.kernel_commands import changed_arguments
 from gpu.link import Concern, Link
 from gpu.objects import (
@@ -27,7 +27,7 @@ from gpu.objects import (
 )
 from gpu.opencl import Status
 from gpu.process import WorkerLostError
-from gpu.protocol_fields import Kind, New, Ref
+from gpu.protocol_fields import Kind, Ref
 from gpu.work import Operation, Producer, Submission, Work
 from hypervisor.device.board import MemoryAccessError
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 MAX_PIECES = 1 << 14
 """Pieces of guest memory that a worker maps; blobs beyond are copied."""
 MAX_BLOBS = 1 << 16
+
+AT_ONCE = 256
+"""Operations of a message to the worker, about."""
 
 _ALWAYS = (protocol.GetError, protocol.Release, protocol.GetEventStatus)
 """Commands that a context without its device can be given."""
@@ -64,6 +67,7 @@ class Context:
         """The one whose packets are being read."""
         self.front_end: Callable[[protocol.Command], Status] | None = None
         """Executes the commands that are the front end's own, where it has any."""
+        self._known: protocol.Known = {}
         self.numbers = 1
         self.rings: dict[int, deque[Submission]] = {}
         self.link = Link(gpu, self.lose)
@@ -120,8 +124,10 @@ class Context:
         submission = Submission(ring, tag, self.now(), signal)
         self.submission = submission
         before = self.link.last
-        for packet in protocol.decode(stream):
+        for packet in protocol.decode(stream, self._known):
             self._take(packet, submission)
+            if self.link.waiting >= AT_ONCE:  # the worker begins while more is read
+                self.link.flush()
         self.submission = None
         self.link.flush()
         if self.link.message > before:
@@ -189,29 +195,29 @@ class Context:
                 raise RefusedError(Status.DEVICE_NOT_AVAILABLE)
             if self.lost and kind is not protocol.CreateContext:
                 raise RefusedError(Status.OUT_OF_RESOURCES)
+        plan, table = PLANS[kind], self.table
+        fields = command.__dict__
         found: dict[str, Any] = {}
-        for name, role, is_list in ROLES[kind]:
-            value = getattr(command, name)
-            if isinstance(role, New):
-                self._check_new(value, role)
-            elif isinstance(role, Ref):
-                if is_list:
-                    found[name] = [self.find(each, role) for each in value]
-                else:
-                    found[name] = self.find(value, role)
-            elif value == 0 and role.optional:
-                found[name] = None
-            else:
-                found[name] = self._find_blob(value)
-        return HANDLERS[kind](self, command, found)
+        for name, ref in plan.one:
+            thing = table.get(fields[name])
+            if thing is None or thing.failure or thing.kind not in ref.kinds:
+                thing = self.find(fields[name], ref)
+            found[name] = thing
+        for name, ref in plan.several:
+            found[name] = [self.find(each, ref) for each in fields[name]]
+        for name, role in plan.blobs:
+            value = fields[name]
+            found[name] = None if value == 0 and role.optional else self._find_blob(value)
+        for name, new in plan.new:
+            value = fields[name]
+            if value or not new.optional:
+                self._check_new(value)
+        return plan.handler(self, command, found)
 
-    def _check_new(self, value: int, role: New) -> None:
-        if value == 0:
-            if not role.optional:
-                raise RefusedError(Status.INVALID_VALUE)
-        elif value in self.table:
+    def _check_new(self, value: int) -> None:
+        if value == 0 or value in self.table:
             raise RefusedError(Status.INVALID_VALUE)
-        elif len(self.table) >= protocol.MAX_OBJECTS:
+        if len(self.table) >= protocol.MAX_OBJECTS:
             raise RefusedError(Status.OUT_OF_HOST_MEMORY)
 
     def find(self, value: int, role: Ref) -> Object | None:
@@ -326,7 +332,7 @@ class Context:
         queue, submission = work.queue, self.submission
         assert queue is not None
         assert submission is not None
-        work.queued = self.now()
+        work.queued = submission.now
         work.submission = submission
         work.command = self.reading
         work.waits = waits
@@ -335,22 +341,29 @@ class Context:
                 self.new_number(), queue.scope, work=work, is_profiling=queue.is_profiling
             )
         before = queue.tail if queue.is_in_order else queue.barrier
-        for other in waits if before is None else chain(waits, (before,)):
-            if other.is_sent:
-                work.start = max(work.start, other.end)
-            else:
-                work.needs += 1
-                other.dependents.append(work)
-        if any(other.status is not None and other.status < 0 for other in waits):
-            work.status = Status.EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST
+        if before is not None:
+            self._follow(work, before)
+        for other in waits:
+            self._follow(work, other)
+            if other.status is not None and other.status < 0:
+                work.status = Status.EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST
         queue.tail = work
         submission.unsent += 1
         if work.needs:
             assert queue.unsent is not None
             queue.unsent[work] = None
+            work.has_waited = True
             self.retain(work.objects)
         else:
-            self.send(work)
+            self._send_one(work)
+
+    @staticmethod
+    def _follow(work: Work, other: Work) -> None:
+        if not other.is_sent:
+            work.needs += 1
+            other.dependents.append(work)
+        elif other.end > work.start:
+            work.start = other.end
 
     def send(self, work: Work) -> None:
         """Send what waits for nothing more, and then what waited only for that."""
@@ -377,16 +390,17 @@ class Context:
         return other.queue is not work.queue or other in work.waits
 
     def _send_one(self, work: Work) -> None:
-        queue, submission = work.queue, work.submission
-        now = self.now()
+        queue, submission, link = work.queue, work.submission, self.link
+        reading = self.submission
+        start = reading.now if reading is not None else self.now()
         work.is_sent = True
         work.waits = ()
-        start = max(work.start, now)
+        start = max(start, work.start)
         if work.operation is not None and work.status is None:
-            if any(thing.failure for thing in work.objects) or _is_revoked(work):
-                work.status = Status.INVALID_MEM_OBJECT
-            elif self.lost:
+            if self.lost:
                 work.status = Status.OUT_OF_RESOURCES
+            elif work.has_waited and _has_lost_memory(work):
+                work.status = Status.INVALID_MEM_OBJECT
             else:
                 if work.cost and self.gpu.is_modelled:
                     start, work.end = self.gpu.engine.reserve(start, work.cost, work.priority)
@@ -396,15 +410,16 @@ class Context:
                     blob.owe(offset, size)
                     if submission is not None:
                         submission.outputs.append((blob, offset, size))
-                self.link.operate(self._operation(work), work)
-                work.message = self.link.last
+                link.operate(self._operation(work), work)
         work.start = start
         work.end = max(work.end, start)
-        if queue is not None:
-            queue.end = max(queue.end, work.end)
+        end = work.end
+        work.message = link.last
+        if queue is not None and end > queue.end:
+            queue.end = end
         if submission is not None:
-            submission.ready = max(submission.ready, work.end)
-            submission.message = self.link.last
+            submission.ready = max(submission.ready, end)
+            submission.message = work.message
             submission.unsent -= 1
             if not submission.unsent and submission is not self.submission:
                 self._resolved(submission)
@@ -558,5 +573,8 @@ _NO_MEMORY = (
 )
 
 
-def _is_revoked(work: Work) -> bool:
-    return any(blob.is_revoked for blob, _, _ in chain(work.inputs, work.outputs))
+def _has_lost_memory(work: Work) -> bool:
+    """Whether something that it needs went while it waited."""
+    return any(thing.failure for thing in work.objects) or any(
+        blob.is_revoked for blob, _, _ in chain(work.inputs, work.outputs)
+    )

@@ -67,9 +67,14 @@ class Link:
         self._outbox.append((operation, concern))
 
     @property
+    def waiting(self) -> int:
+        """Operations that are not sent yet."""
+        return len(self._outbox)
+
+    @property
     def last(self) -> int:
         """The message after which all that was asked for is done."""
-        return self.message + bool(self._outbox)
+        return self.message + 1 if self._outbox else self.message
 
     def send_blob(self, blob: Blob) -> None:
         memory = self._gpu.board.memory

@@ -217,9 +217,16 @@ class Packet:
     reason: str = ""
 
 
-def decode(stream: bytes | memoryview) -> Iterator[Packet]:
+Known = dict[bytes, Packet]
+"""Packets by their bytes: programs repeat themselves, and finding one is faster than reading it."""
+_MOST_KNOWN = 4096
+_LONGEST_KNOWN = 256
+
+
+def decode(stream: bytes | memoryview, known: Known | None = None) -> Iterator[Packet]:
     """The packets of a stream in order. A packet that is wrong in itself is passed over; one
-    whose size cannot be believed ends the stream."""
+    whose size cannot be believed ends the stream. Short ones are kept in `known` and found there
+    again, with the places that they were first read from."""
     at, total = 0, len(stream)
     count = 0
     while at < total:
@@ -231,7 +238,16 @@ def decode(stream: bytes | memoryview) -> Iterator[Packet]:
             reason = f"the stream breaks off at byte {at}"
             yield Packet(at, total, opcode, None, None, Status.INVALID_VALUE, reason)
             return
-        yield _decode_packet(stream, at, at + size, opcode, flags)
+        if known is None or size > _LONGEST_KNOWN:
+            yield _decode_packet(stream, at, at + size, opcode, flags)
+        else:
+            key = bytes(stream[at : at + size])
+            packet = known.get(key)
+            if packet is None:
+                if len(known) >= _MOST_KNOWN:
+                    known.clear()
+                packet = known[key] = _decode_packet(stream, at, at + size, opcode, flags)
+            yield packet
         at += size
 
 

@@ -52,7 +52,10 @@ _PLAIN: dict[type[Object], tuple[str, ...]] = {
     Mapping: ("ranges", "flags"),
 }
 _TYPES: dict[str, type[Object]] = {kind.__name__: kind for kind in _PLAIN}
-_WORK = ("command", "cost", "priority", "needs", "is_sent", "queued", "start", "end", "status")
+_WORK = (
+    *("command", "cost", "priority", "needs", "has_waited", "is_sent"),
+    *("queued", "start", "end", "status"),
+)
 
 
 # -- saving ------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ class Work:
         "cost",
         "dependents",
         "end",
+        "has_waited",
         "inputs",
         "is_sent",
         "message",
@@ -73,6 +74,8 @@ class Work:
         self.waits: Sequence[Work] = ()
         self.arguments: tuple[Any, ...] | None = None
         """A kernel's arguments as they were when it was enqueued."""
+        self.has_waited = False
+        """Whether other commands ran between its being enqueued and sent."""
         self.is_sent = False
         self.message = 0
         self.queued = 0
@@ -89,6 +92,7 @@ class Submission:
         "answers",
         "at",
         "message",
+        "now",
         "outputs",
         "ready",
         "ring",
@@ -101,6 +105,8 @@ class Submission:
     def __init__(self, ring: int, tag: int, now: int, signal: Callable[[], None]) -> None:
         self.ring = ring
         self.tag = tag
+        self.now = now
+        """When it was submitted."""
         self.signal = signal
         self.ready = now
         """Virtual time at which all that was sent is complete."""
