@@ -129,6 +129,19 @@ class Console:
         self._steps.clear()
         self._scanned = self._searched
 
+    def put_script_by(self) -> tuple[list[Step], int]:
+        """Take the script away, for `take_script_up`."""
+        state = list(self._steps), self.consumed
+        self._steps.clear()
+        return state
+
+    def take_script_up(self, state: tuple[list[Step], int]) -> None:
+        """Go on with a script where it was left: only later output counts."""
+        steps, consumed = state
+        self._steps.extendleft(reversed(steps))
+        dropped = self.written - len(self.output)
+        self._searched = self._scanned = max(self._searched, consumed - dropped)
+
     def withdraw(self, step: Step) -> None:
         """Wait for this very step no more."""
         self._steps = deque(other for other in self._steps if other is not step)

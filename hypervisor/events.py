@@ -8,7 +8,8 @@ never stops the machine. Watching changes nothing in the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -259,6 +260,17 @@ class Events:
     def wants(self, kind: type[Event]) -> bool:
         """Whether anyone watches: publishers build an event only then."""
         return bool(self._watchers.get(kind))
+
+    @contextmanager
+    def silenced(self) -> Iterator[None]:
+        """Meanwhile nobody is told of anything."""
+        watchers, self._watchers = self._watchers, {}
+        self._changed()
+        try:
+            yield
+        finally:
+            self._watchers = watchers
+            self._changed()
 
     def publish(self, event: Event) -> None:
         if self.gather is not None:

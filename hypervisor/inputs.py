@@ -6,7 +6,6 @@ for power. So a run can be written down (`listeners`) and made again (`replay`).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +46,14 @@ class Inputs:
         self._machine = machine
         self._sinks: dict[tuple[str, str], Sink] = {}
         self._held: list[tuple[str, str, bytes]] = []
-        self._coming: deque[Input] = deque()
+        self.log: list[Input] = []
+        """What came in so far, where it is kept, and of a replay what will."""
+        self.keeps_log = False
+        self.cursor = 0
+        """How much of `log` has come in."""
+        self.present_at: int | None = None
+        """Where the machine was taken back: the clock at which it is live again."""
+        self.on_present: Callable[[], None] = lambda: None
         self._timers_ran_at: int | None = None
         self.listeners: list[Callable[[Input], None]] = []
         """Told of everything that comes in, and not of what is replayed."""
@@ -74,7 +80,7 @@ class Inputs:
             self._held.append((kind, name, bytes(data)))
             machine.kick()
             return
-        if self.listeners:
+        if self.listeners or self.keeps_log:
             self.tell(kind, name, bytes(data))
         self._sinks[kind, name](data)
 
@@ -83,6 +89,9 @@ class Inputs:
         at = self._machine.clock.cell.units
         pc = self._machine.turns.present.pc
         item = Input(at, pc, at == self._timers_ran_at, kind, name, data)
+        if self.keeps_log:
+            self.log.append(item)
+            self.cursor = len(self.log)
         for listener in self.listeners:
             listener(item)
 
@@ -90,15 +99,19 @@ class Inputs:
 
     def before_timers(self) -> None:
         """At a safe point, first."""
+        if self.is_replaying:
+            self._take(late=False)
+            at = self.present_at
+            if at is not None and not self._is_coming and self._machine.clock.cell.units >= at:
+                self.go_live()
+                self.on_present()
         while self._held:
             self.enter(*self._held.pop(0))
-        if self._coming:
-            self._take(late=False)
 
     def after_timers(self) -> None:
         """At a safe point, when what is due has been done."""
         self._timers_ran_at = self._machine.clock.cell.units
-        if self._coming:
+        if self.is_replaying:
             self._take(late=True)
 
     def moved(self) -> None:
@@ -110,41 +123,56 @@ class Inputs:
 
     def replay(self, items: Iterable[Input]) -> None:
         """From now on these come in, at their moments, and nothing from outside."""
-        self._coming = deque(items)
+        self.log = list(items)
+        self.go_back(0, None)
+
+    def go_back(self, cursor: int, present_at: int | None) -> None:
+        """What is in the log from `cursor` on comes in again; at the clock `present_at` (units) the
+        machine is live again, unless it never was."""
+        self.cursor = cursor
+        self.present_at = present_at
         self.is_replaying = True
         self.outcome = None
 
     def go_live(self) -> None:
-        """Inputs come from outside again."""
-        self._coming.clear()
+        """Inputs come from outside again; what had not come in yet never will."""
+        del self.log[self.cursor :]
+        self.present_at = None
         self.is_replaying = False
         self.outcome = None
 
     @property
+    def _is_coming(self) -> bool:
+        return self.cursor < len(self.log)
+
+    @property
     def next_at(self) -> int | None:
-        """The clock at which the next input of a replay comes in."""
-        return self._coming[0].at if self._coming else None
+        """The clock, in units, of the next moment that a replay knows."""
+        return self.log[self.cursor].at if self._is_coming else self.present_at
 
     @property
     def is_behind(self) -> bool:
         """At a safe point where the next input's time has come, but not yet its place."""
-        return bool(self._coming) and self._coming[0].at <= self._machine.clock.cell.units
+        return (
+            self.is_replaying
+            and self._is_coming
+            and self.log[self.cursor].at <= self._machine.clock.cell.units
+        )
 
     def _take(self, *, late: bool) -> None:
         """Hand on what comes in now. Raises ReplayError where the run has passed it."""
-        now = self._machine.clock.cell.units
-        while self._coming and self._coming[0].at <= now:
-            item = self._coming[0]
+        machine = self._machine
+        now = machine.clock.cell.units
+        while self._is_coming and self.log[self.cursor].at <= now:
+            item = self.log[self.cursor]
             if item.at < now:
                 raise ReplayError(
                     f"the run is not the one recorded: it passed {item.at} units, where "
                     f"{item.kind} {item.name} comes in, and is at {now}"
                 )
-            if item.late and not late:
+            if (item.late and not late) or item.pc != machine.turns.present.pc:
                 return
-            if item.pc != self._machine.turns.present.pc:
-                return
-            self._coming.popleft()
+            self.cursor += 1
             sink = self._sinks.get((item.kind, item.name))
             if sink is not None:
                 sink(item.data)

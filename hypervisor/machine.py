@@ -39,6 +39,7 @@ from hypervisor.turns import Turns
 from hypervisor.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from hypervisor.history import History
     from hypervisor.profile.sampler import Sampler
 
 BREATH_UNITS = 50_000_000 * 32 // 25
@@ -99,6 +100,8 @@ class Machine:
         self.endings = Endings(self)
         self._ctrl_c = DeferredCtrlC(self.kick)
         self._stop_at: int | None = None
+        self.history: History | None = None
+        """Where the machine can be taken back to; unless one is made, nothing is kept."""
         self.look_at: int | None = None
         """The clock, in units, from which on `on_look` is called at a safe point, soon."""
         self.on_look: Callable[[], None] = lambda: None
@@ -303,6 +306,8 @@ class Machine:
                         outcome = Outcome("reached", "the run came to where it was to stop")
                     if outcome is not None:
                         break
+                    if self.history is not None:
+                        self.history.glance()
                     hart = self.turns.next()
                     if hart is None:
                         self._idle()
@@ -316,6 +321,21 @@ class Machine:
             if step is not None:  # a text that was not printed is not awaited by the next run
                 self.console.withdraw(step)
 
+    def run_until(self, hart: int, executed: int, units: int | None = None) -> Outcome:
+        """Run until `hart` has retired `executed` bytes and is about to go on, or one instruction
+        if it has already: outcome `step`; but at most to the first safe point at which the clock
+        shows `units`: outcome `reached`."""
+        self._stepping = None
+        for each in self.cpu:
+            if each.index != hart:
+                each.stops.let_run()
+        self.cpu[hart].stops.watch_instructions((0, NEVER), executed)
+        self._stop_at = units
+        try:
+            return self._run(None, None)
+        finally:
+            self._stop_at = None
+
     def _has_arrived(self) -> bool:
         return self._stop_at is not None and self.clock.cell.units >= self._stop_at
 
@@ -327,6 +347,13 @@ class Machine:
             return self._run(None, timeout)
         finally:
             self._stop_at = None
+
+    def changed(self, what: str) -> None:
+        """Somebody has changed the machine from outside, in a way that cannot be replayed."""
+        if self.inputs.listeners:
+            self.inputs.tell("change", what, b"")
+        if self.history is not None:
+            self.history.changed()
 
     def stop(self) -> None:
         """End the present run at its next safe point (from any thread)."""
@@ -345,7 +372,8 @@ class Machine:
             raise failure
         if self._ctrl_c.pressed:
             raise KeyboardInterrupt
-        if self.look_at is not None and self.clock.cell.units >= self.look_at:
+        looked = self.look_at is not None and not self.inputs.is_replaying
+        if looked and self.clock.cell.units >= (self.look_at or 0):
             self.on_look()
         self.inputs.before_timers()
         if self.inbox:

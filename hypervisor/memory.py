@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import mmap
 import os
+from collections.abc import Iterator
 
 from hypervisor.cpu.cells import ClockCell
 from hypervisor.device.backends import BackendError
@@ -74,23 +75,29 @@ class Memory:
         """All zeroes, and the host's memory given back."""
         self.map.madvise(mmap.MADV_REMOVE)
 
-    def pages(self) -> list[int]:
-        """Offsets of the 4 KiB pages that hold anything but zeroes."""
-        import numpy as np
-
-        found: list[int] = []
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Numbers of 4 KiB pages, first and behind the last, that the host holds memory for; all
+        others are zeroes."""
         position = 0
         while position < self.size:
             try:
                 start = os.lseek(self.fd, position, os.SEEK_DATA)
             except OSError:  # no data beyond
-                break
-            end = os.lseek(self.fd, start, os.SEEK_HOLE)
-            words = np.frombuffer(self.map, np.uint64, (end - start) // 8, start)
+                return
+            position = os.lseek(self.fd, start, os.SEEK_HOLE)
+            yield start // PAGE, position // PAGE
+
+    def pages(self) -> list[int]:
+        """Offsets of the 4 KiB pages that hold anything but zeroes."""
+        import numpy as np
+
+        found: list[int] = []
+        for first, last in self.extents():
+            start = first * PAGE
+            words = np.frombuffer(self.map, np.uint64, (last - first) * PAGE // 8, start)
             used = words.reshape(-1, PAGE // 8).any(axis=1)
             found += (start + PAGE * np.flatnonzero(used)).tolist()
             del words
-            position = end
         return found
 
     def digest(self) -> str:

@@ -11,7 +11,8 @@ They cost nothing while none is set; a watchpoint sends all loads and stores the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -133,6 +134,28 @@ class Breakpoints:
             del self._at[point.address]
             for hart in self._harts:
                 hart.stops.remove_breakpoint(point.address)
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Meanwhile none of those that are set now stops anything."""
+        points, watching = self._at, self._watching
+        for hart in self._harts:
+            for address in points:
+                hart.stops.remove_breakpoint(address)
+            for number in watching:
+                hart.stops.remove_watchpoint(number)
+        self._at, self._watching = {}, {}
+        try:
+            yield
+        finally:
+            self.clear()
+            self._at, self._watching = points, watching
+            for hart in self._harts:
+                for address in points:
+                    hart.stops.place_breakpoint(address)
+                for point in watching.values():
+                    kind = _ACCESSES[point.kind]
+                    hart.stops.place_watchpoint(point.number, point.physical, point.size, kind)
 
     def clear(self) -> None:
         for point in list(self):

@@ -14,13 +14,15 @@ from tools.control import Control
 def debugging(control: Control, gdb: str | None, *, wait: bool) -> Iterator[None]:
     """Meanwhile GDB may connect at `gdb` (HOST:PORT), by default where the description says.
     `wait`: the machine is paused until a debugger lets it go on. Raises HostError."""
-    options = control.machine.description.debug
+    machine = control.machine
+    options = machine.description.debug
     place = gdb or options.gdb
     if place is None:
         if wait:
             raise click.UsageError("--gdb-wait needs --gdb")
         yield
         return
+    from hypervisor.history import History
     from tools.gdb.server import GdbServer, parse_place
 
     try:
@@ -29,9 +31,11 @@ def debugging(control: Control, gdb: str | None, *, wait: bool) -> Iterator[None
         raise click.BadParameter(str(error), param_hint="'--gdb'") from None
     if wait or options.wait:
         control.pause()
+    machine.history = History(machine)
     server = GdbServer(control, host, port)
     control.on_end.append(server.ended)
     try:
         yield
     finally:
         server.close()
+        machine.history.close()

@@ -92,6 +92,7 @@ class HartCell(ctypes.Structure):
         ("until", c_uint64),
         ("last_pc", c_uint64),
         ("last_at", c_uint64),
+        ("last_units", c_uint64),
     ]
     clock: int
     next_hart: int
@@ -131,6 +132,7 @@ class HartCell(ctypes.Structure):
     until: int
     last_pc: int
     last_at: int
+    last_units: int
 
 
 class WatchCell(ctypes.Structure):

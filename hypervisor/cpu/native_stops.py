@@ -71,6 +71,9 @@ range:
 note:
   call void @put(ptr %hart, i64 {last_pc}, i64 %pc)
   call void @put(ptr %hart, i64 {last_at}, i64 %at)
+  %base = call i64 @get(ptr %hart, i64 {executed_base})
+  %units = sub i64 %at, %base
+  call void @put(ptr %hart, i64 {last_units}, i64 %units)
   ret void
 halt:
   call void @stop(ptr %hart, i64 {STEP})

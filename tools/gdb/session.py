@@ -184,6 +184,7 @@ class Session:
             at += size
             if len(piece) == size and piece != self._value(register):
                 self._store(register, piece)
+        self._machine.changed("registers")
         return _OK
 
     def _value(self, register: Register) -> bytes | None:
@@ -209,7 +210,10 @@ class Session:
     def _write_register(self, body: bytes) -> bytes:
         number, _, value = body.partition(b"=")
         register = self._registers[int(number, 16)]
-        return _OK if self._store(register, bytes.fromhex(value.decode())) else _NO_REGISTER
+        if not self._store(register, bytes.fromhex(value.decode())):
+            return _NO_REGISTER
+        self._machine.changed(f"register {register.name}")
+        return _OK
 
     @property
     def _memory(self) -> GuestMemory:
@@ -232,7 +236,11 @@ class Session:
         address, size = _numbers(place)
         if size != len(data):
             return _NOT_UNDERSTOOD
-        return _OK if self._memory.write(address, data) else _NO_MEMORY
+        if not self._memory.write(address, data):
+            return _NO_MEMORY
+        if data:
+            self._machine.changed(f"memory at {address:#x}")
+        return _OK
 
     # -- threads ----------------------------------------------------------------------------------
 
@@ -297,7 +305,9 @@ class Session:
 
     def _alone(self, hart: int, how: Callable[[], Outcome]) -> Outcome:
         with self._machine.only(hart):
-            return how()
+            outcome = how()
+        self._machine.changed("the harts' turns")
+        return outcome
 
     def _verbose(self, body: bytes) -> bytes | None:
         if body == b"Cont?":
@@ -318,6 +328,10 @@ class Session:
             hart = None if self._any(thread) else self._thread(thread)
             chosen = self._resumed if hart is None else hart
             locked = not everyone and hart is not None and len(self._machine.cpu) > 1
+            # Who steps over a breakpoint locks too: the hart goes on where it stopped, and no other
+            # would have had a turn.
+            if kind in (b"s", b"S") and self._machine.cpu[chosen].is_midway:
+                locked = locked and chosen != self._machine.turns.index
             if kind in (b"s", b"S"):
                 return self._step(chosen, locked=locked)
             if kind == b"r":
@@ -333,7 +347,13 @@ class Session:
         return not thread or self._thread(thread) is None
 
     def _backwards(self, body: bytes) -> bytes | None:
-        return _UNKNOWN
+        """`bs` and `bc`: to where the machine was, by its history."""
+        history = self._machine.history
+        if history is None or body not in (b"s", b"c"):
+            return _UNKNOWN
+        if body == b"s":
+            return self._go(partial(history.step_back, self._resumed))
+        return self._go(partial(history.run_back, behind=True))
 
     # -- the rest ---------------------------------------------------------------------------------
 

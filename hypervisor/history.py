@@ -1,0 +1,430 @@
+"""Time travel: states of a running machine kept on the way, and the way back to any moment.
+
+    machine.history = History(machine)
+    ...
+    machine.history.step_back(hart)         # the instruction before
+    machine.history.run_back()              # the breakpoint or watchpoint met last
+    machine.history.rewind(5_000_000)       # 5 ms
+
+A moment is reached from the nearest state before it, by doing again what was done: the same inputs
+come in at the same moments. From there the machine goes on as it did, up to the present, where it
+is live again. Who types before that makes another future: the old one is forgotten. Frames that
+arrive meanwhile are lost, and nothing is sent or shown twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cbor2
+
+from hypervisor import state as machine_state
+from hypervisor.cpu.cells import NEVER
+from hypervisor.outcome import Outcome
+from hypervisor.pages import PageStore, Slots, StoreFull
+from hypervisor.stops import Stop
+from hypervisor.time.clock import to_nanoseconds, to_units
+
+if TYPE_CHECKING:
+    from hypervisor.console import Step
+    from hypervisor.machine import Machine
+
+STORE = 1 << 30
+"""Bytes of pages kept at most."""
+LEAST_SECONDS = 0.25
+"""Of host time between two states."""
+SHARE = 12
+"""States take one part in so many of the host's time."""
+_MARGIN = 1 << 14
+"""Units before a moment from where every instruction is looked at."""
+_FURTHER = 16
+_NEARBY = 1 << 20
+"""Units that are run again in no time: under a millisecond of the guest's."""
+_TRAPS_IN_A_ROW = 64
+"""Instructions that retire nothing one after another: each is a trap."""
+
+
+class HistoryError(Exception):
+    """The machine cannot be taken there: one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A place in a run, between two instructions."""
+
+    units: int
+    hart: int
+    """Whose turn it is."""
+    executed: int
+    """Bytes that hart has retired."""
+    pc: int
+    is_midway: bool
+    """Within straight-line code: no run stops there by itself."""
+
+    @property
+    def time(self) -> int:
+        """Virtual time in ns."""
+        return to_nanoseconds(self.units)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """The machine at a safe point."""
+
+    units: int
+    cursor: int
+    """How many inputs had come in."""
+    slots: Slots
+    rest: bytes
+
+
+class History:
+    """The past of `machine`, from now on. Used on its thread, between two runs."""
+
+    def __init__(self, machine: Machine, store: int = STORE) -> None:
+        self._machine = machine
+        self._store = PageStore(machine.memory, store)
+        self._states: list[_State] = []
+        self._present: Moment | None = None
+        """Where the machine was taken back from; None: it is there."""
+        self._scripts: list[tuple[list[Step], int]] = []
+        self._due = 0.0
+        self._stop_after = False
+        machine.inputs.keeps_log = True
+        self._recorded = machine.inputs.is_replaying
+        """The future is known from a recording: nothing makes another."""
+        if not self._recorded:
+            machine.inputs.on_outside = self._outside
+        machine.inputs.on_present = self._arrive
+        self._keep()
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._machine.history = None
+        self._machine.inputs.keeps_log = False
+        self._store.close()
+
+    # -- looking --------------------------------------------------------------------------------
+
+    @property
+    def here(self) -> Moment:
+        machine = self._machine
+        hart = machine.turns.present
+        units = machine.clock.cell.units
+        return Moment(units, hart.index, hart.executed, hart.pc, hart.is_midway)
+
+    @property
+    def beginning(self) -> int:
+        """Virtual time (ns) of the earliest moment that can be gone back to."""
+        return to_nanoseconds(self._states[0].units)
+
+    @property
+    def is_past(self) -> bool:
+        """The machine is where it was before."""
+        return self._present is not None
+
+    @property
+    def states(self) -> int:
+        """How many are kept."""
+        return len(self._states)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that they take."""
+        return self._store.used + sum(len(state.rest) for state in self._states)
+
+    # -- on the way -----------------------------------------------------------------------------
+
+    def glance(self) -> None:
+        """At a safe point of a run: keep a state now and then."""
+        if time.monotonic() >= self._due and self._machine.clock.cell.units > self._newest.units:
+            self._keep()
+
+    def changed(self) -> None:
+        """A debugger has changed the machine: what was before cannot lead here."""
+        self._machine.inputs.go_live()
+        self._come_to_present()
+        states, self._states = self._states, []
+        for state in states:
+            self._store.drop(state.slots)
+        self._keep()
+
+    # -- going back -----------------------------------------------------------------------------
+
+    def go_to(self, moment: Moment) -> Outcome:
+        """Be there again. Raises HistoryError where the history does not reach."""
+        with self._travel(), self._machine.breakpoints.lifted():
+            self._go_to(moment)
+        return self._outcome(moment.hart)
+
+    def rewind(self, nanoseconds: int) -> Outcome:
+        """Go back so much virtual time, to the first safe point from there on."""
+        return self.go_to_time(max(0, self.here.time - nanoseconds))
+
+    def go_to_time(self, nanoseconds: int) -> Outcome:
+        """The same, by virtual time."""
+        units = min(to_units(nanoseconds), self.here.units)
+        with self._travel(), self._machine.breakpoints.lifted():
+            if units < self._states[0].units:
+                raise HistoryError(f"the history begins at {self.beginning / 1e9:.6f} s")
+            self._restore(self._nearest(units))
+            self._do(self._machine.run_to, units)
+        return self._outcome(self._machine.turns.index)
+
+    def step_back(self, hart: int | None = None) -> Outcome:
+        """To before the instruction that `hart` executed last: outcome `step`. Where the history
+        begins the machine stops there: outcome `beginning`."""
+        now = self.here
+        hart = self._machine.turns.index if hart is None else hart
+        with self._travel(), self._machine.breakpoints.lifted():
+            before = self._instruction_before(now, hart)
+            if before is None:
+                self._restore(self._states[0])
+                return Outcome("beginning", "the history begins here")
+            self._go_to(before)
+        return self._outcome(hart)
+
+    def run_back(self, *, behind: bool = False) -> Outcome:
+        """To the breakpoint or watchpoint that was met last before this moment: its outcome. With
+        `behind`, to after a watched access, as it is the next to be undone. Where nothing was met,
+        to where the history begins: outcome `beginning`."""
+        now = self.here
+        with self._travel():
+            found = self._last_stop(now)
+            with self._machine.breakpoints.lifted():
+                if found is None:
+                    self._restore(self._states[0])
+                    return Outcome("beginning", "the history begins here")
+                moment, outcome = found
+                self._go_to(moment)
+                if behind and outcome.kind == "watchpoint":
+                    self._do(self._machine.step, moment.hart)
+                    if self._machine.clock.cell.units >= now.units:
+                        self._go_to(now)
+        return outcome
+
+    def to_last_write(self, address: int, size: int = 8, *, hart: int | None = None) -> Outcome:
+        """To before the store that wrote there last (guest-physical, or as `hart` sees it): outcome
+        `watchpoint`, which says what is stored. Raises HistoryError when none did."""
+        now = self.here
+        points = self._machine.breakpoints
+        with self._travel(), points.lifted():
+            point = points.watch(address, size, "write", hart=hart)
+            try:
+                found = self._last_stop(now)
+            finally:
+                points.remove(point)
+            if found is None:
+                self._go_to(now)
+                begin = self.beginning / 1e9
+                raise HistoryError(f"no hart wrote to {address:#x} since {begin:.6f} s")
+            moment, outcome = found
+            self._go_to(moment)
+        return outcome
+
+    # -- how ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _travel(self) -> Iterator[None]:
+        """Run without being seen or heard. A moment in the past is left as such."""
+        machine = self._machine
+        consoles = [machine.console, *machine.channels.values()]
+        if self._present is None:
+            self._present = self.here
+            self._scripts = [console.put_script_by() for console in consoles]
+        for console in consoles:
+            console.quiet_until = max(console.quiet_until, console.written)
+        sampler, machine.sampler = machine.sampler, None
+        self._stop_after = False
+        machine.inputs.present_at = None  # runs on the way may go beyond it
+        try:
+            with machine.events.silenced():
+                yield
+        finally:
+            machine.sampler = sampler
+            if not machine.inputs.is_replaying:  # it could not leave
+                self._come_to_present()
+            elif not self._recorded:
+                machine.inputs.present_at = self._present.units
+            if self._stop_after:
+                machine.stop()
+
+    def _do(self, run: Callable[..., Outcome], *arguments: int) -> Outcome:
+        """Have the machine run, whoever wants it to stop meanwhile."""
+        while True:
+            outcome = run(*arguments)
+            if outcome.kind == "stopped":
+                self._stop_after = True
+            elif outcome.kind not in ("paused", "timeout"):
+                return outcome
+
+    def _go_to(self, moment: Moment) -> None:
+        if moment.units < self._states[0].units:
+            raise HistoryError(f"the history begins at {self.beginning / 1e9:.6f} s")
+        machine = self._machine
+        hart = machine.cpu[moment.hart]
+        margin = _MARGIN if moment.is_midway else 0
+        while True:
+            self._approach(moment.units - margin)
+            for _ in range(_TRAPS_IN_A_ROW):
+                if self._is_at(moment):
+                    return
+                if machine.clock.cell.units > moment.units or hart.executed > moment.executed:
+                    break
+                self._do(machine.run_until, moment.hart, moment.executed)
+            if moment.units - margin <= self._states[0].units:
+                raise HistoryError(f"the moment at {moment.time / 1e9:.6f} s was not found again")
+            margin = margin * _FURTHER or _MARGIN
+
+    def _approach(self, units: int) -> None:
+        """Restore the nearest state, and run to the last safe point that is known before there."""
+        state = self._nearest(units)
+        self._restore(state)
+        if units > state.units:
+            self._do(self._machine.run_to, units)
+
+    def _is_at(self, moment: Moment) -> bool:
+        machine = self._machine
+        hart = machine.cpu[moment.hart]
+        here = (machine.clock.cell.units, machine.turns.index, hart.executed, hart.pc)
+        return here == (moment.units, moment.hart, moment.executed, moment.pc)
+
+    def _instruction_before(self, now: Moment, hart: int) -> Moment | None:
+        """Where `hart` was before the last instruction that it began."""
+        machine = self._machine
+        one = machine.cpu[hart]
+        executed, pc = one.executed, one.pc
+        margin = _MARGIN
+        while True:
+            start = max(now.units - margin, self._states[0].units)
+            self._approach_in_stages(start)
+            if machine.clock.cell.units > now.units and start > self._states[0].units:
+                margin *= _FURTHER
+                continue
+            last: Moment | None = None
+            for _ in range(_TRAPS_IN_A_ROW):
+                outcome = self._do(machine.run_until, hart, executed, now.units)
+                cell = one.cell
+                if cell.last_pc != NEVER and (cell.last_pc, cell.last_at) != (pc, executed):
+                    last = Moment(cell.last_units, hart, cell.last_at, cell.last_pc, True)
+                if one.executed != executed or one.pc == pc or one.waiting:
+                    break
+                if outcome.kind == "reached":  # it was interrupted here
+                    last = self.here if machine.clock.cell.units == now.units else last
+                    break
+                last = Moment(machine.clock.cell.units, hart, one.executed, one.pc, True)
+            if last is not None:
+                return last
+            if start <= self._states[0].units:
+                return None
+            margin *= _FURTHER
+
+    def _approach_in_stages(self, units: int) -> None:
+        """The same, with a state kept a little before there: who steps back once does so again."""
+        near = units - _NEARBY
+        if near > self._nearest(units).units:
+            self._approach(near)
+            if self._machine.clock.cell.units < units:
+                self._keep()
+        self._approach(units)
+
+    def _last_stop(self, now: Moment) -> tuple[Moment, Outcome] | None:
+        """The last stop at a breakpoint or watchpoint before `now`."""
+        machine = self._machine
+        end = now.units
+        for state in reversed([each for each in self._states if each.units <= now.units]):
+            self._restore(state)
+            found: tuple[Moment, Outcome] | None = None
+            while True:
+                outcome = self._do(machine.run_to, end)
+                here = self.here
+                if outcome.stop is None or here.units > end or here == now:
+                    break
+                found = here, outcome
+            if found is not None:
+                return found
+            end = state.units
+        return None
+
+    # -- states ---------------------------------------------------------------------------------
+
+    @property
+    def _newest(self) -> _State:
+        return self._states[-1]
+
+    def _nearest(self, units: int) -> _State:
+        """The last state at or before a clock."""
+        earlier = [state for state in self._states if state.units <= units]
+        return earlier[-1] if earlier else self._states[0]
+
+    def _keep(self) -> None:
+        machine = self._machine
+        began = time.monotonic()
+        rest = cbor2.dumps(machine_state.save(machine))
+        while True:
+            try:
+                slots = self._store.capture()
+                break
+            except StoreFull:
+                self._thin_out()
+        state = _State(machine.clock.cell.units, machine.inputs.cursor, slots, rest)
+        self._states.append(state)
+        self._states.sort(key=lambda each: each.units)
+        now = time.monotonic()
+        self._due = now + max(LEAST_SECONDS, SHARE * (now - began))
+
+    def _thin_out(self) -> None:
+        """Drop the state whose loss is felt least: the longer ago, the fewer are kept."""
+        now = self._machine.clock.cell.units
+        states = self._states
+        inner = range(1, len(states) - 1)
+        if not inner:
+            raise HistoryError("the store for a history is too small for two states")
+
+        def loss(n: int) -> float:
+            gap = states[n + 1].units - states[n - 1].units
+            return gap / (abs(now - states[n].units) + 1)
+
+        self._store.drop(states.pop(min(inner, key=loss)).slots)
+
+    def _restore(self, state: _State) -> None:
+        machine = self._machine
+        machine.host.forget()
+        self._store.restore(state.slots)
+        machine_state.load(machine, cbor2.loads(state.rest))
+        machine.inputs.go_back(state.cursor, None)
+
+    # -- the present ----------------------------------------------------------------------------
+
+    def _outside(self, kind: str) -> bool:
+        """Something comes from outside while the machine is in the past."""
+        if kind == "frame":
+            return False
+        self._machine.inputs.go_live()
+        self._arrive()
+        here = self._machine.clock.cell.units
+        for state in [each for each in self._states if each.units > here]:
+            self._states.remove(state)
+            self._store.drop(state.slots)
+        return True
+
+    def _arrive(self) -> None:
+        """The machine is where it was taken back from, or has another future."""
+        self._come_to_present()
+
+    def _come_to_present(self) -> None:
+        machine = self._machine
+        self._present = None
+        scripts, self._scripts = self._scripts, []
+        consoles = [machine.console, *machine.channels.values()]
+        for console, script in zip(consoles, scripts, strict=False):
+            console.take_script_up(script)
+            console.quiet_until = 0
+
+    def _outcome(self, hart: int) -> Outcome:
+        pc = self._machine.cpu[hart].pc
+        return Outcome("step", f"hart {hart} is at {pc:#x}", stop=Stop(hart, pc))
