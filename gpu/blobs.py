@@ -54,15 +54,16 @@ class Blob:
 
     def read(self, offset: int, size: int) -> bytes:
         """Bytes of guest memory."""
-        return b"".join(self._memory.read(at, part) for at, part in self._split(offset, size))
+        return b"".join(self._memory.read(at, part) for at, part in self.split(offset, size))
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         done = 0
-        for at, part in self._split(offset, len(data)):
+        for at, part in self.split(offset, len(data)):
             self._memory.write(at, data[done : done + part])
             done += part
 
-    def _split(self, offset: int, size: int) -> list[tuple[int, int]]:
+    def split(self, offset: int, size: int) -> list[tuple[int, int]]:
+        """Where a range lies: guest-physical (address, bytes)."""
         found = []
         index = bisect_right(self._starts, offset) - 1
         while size > 0:
@@ -83,7 +84,7 @@ class Blob:
         if self._shadow is None:
             return 0
         copied = 0
-        for at, end in _without((offset, offset + size), self._owed):
+        for at, end in without((offset, offset + size), self._owed):
             self._shadow[at:end] = self.read(at, end - at)
             copied += end - at
         return copied
@@ -141,7 +142,7 @@ def check_pieces(pieces: Sequence[tuple[int, int]], memory: GuestMemory) -> None
             raise MemoryAccessError(f"{size} bytes at {address:#x} are not RAM")
 
 
-def _without(whole: tuple[int, int], holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def without(whole: tuple[int, int], holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """The parts of (start, end) that no hole covers."""
     parts = [whole]
     for start, end in holes:

@@ -95,6 +95,8 @@ class Context:
             return Status.MEM_OBJECT_ALLOCATION_FAILURE
         granted = Blob(self.new_number(), pieces, memory, shadow)
         self.blobs[blob] = granted
+        if self.gpu.capture is not None:
+            self.gpu.capture.granted(self, blob, pieces)
         if self.link.worker is not None:
             self.link.send_blob(granted)
         return Status.SUCCESS
@@ -105,6 +107,8 @@ class Context:
         if granted is None:
             return Status.INVALID_VALUE
         granted.is_revoked = True
+        if self.gpu.capture is not None:
+            self.gpu.capture.revoked(self, blob)
         for thing in self.table.values():
             if isinstance(thing, Buffer | Image) and thing.blob is granted:
                 thing.failure = Status.INVALID_MEM_OBJECT
@@ -124,11 +128,16 @@ class Context:
         submission = Submission(ring, tag, self.now(), signal)
         self.submission = submission
         before = self.link.last
+        capture = self.gpu.capture
+        if capture is not None:
+            capture.begin_submission()
         for packet in protocol.decode(stream, self._known):
             self._take(packet, submission)
             if self.link.waiting >= AT_ONCE:  # the worker begins while more is read
                 self.link.flush()
         self.submission = None
+        if capture is not None:
+            capture.submitted(self, submission, stream)
         self.link.flush()
         if self.link.message > before:
             submission.message = self.link.message
@@ -141,6 +150,8 @@ class Context:
 
     def close(self) -> None:
         """Give up everything. No signal is called any more."""
+        if self.gpu.capture is not None:
+            self.gpu.capture.closed(self)
         self.is_closed = True
         self.link.end()
         for thing in self.table.values():
@@ -404,15 +415,20 @@ class Context:
             else:
                 if work.cost and self.gpu.is_modelled:
                     start, work.end = self.gpu.engine.reserve(start, work.cost, work.priority)
+                if self.gpu.capture is not None:
+                    self.gpu.capture.uses(work, submission)
                 for blob, offset, size in work.inputs:
-                    self.gpu.copied += blob.copy_in(offset, size)
+                    self.gpu.bring_in(blob, offset, size)
                 for blob, offset, size in work.outputs:
                     blob.owe(offset, size)
+                    if self.gpu.capture is not None:
+                        self.gpu.capture.writes(blob, offset, size)
                     if submission is not None:
                         submission.outputs.append((blob, offset, size))
                 link.operate(self._operation(work), work)
         work.start = start
         work.end = max(work.end, start)
+        self.gpu.observation.sent(work, submission)
         end = work.end
         work.message = link.last
         if queue is not None and end > queue.end:
@@ -473,6 +489,9 @@ class Context:
             self.gpu.copied += blob.copy_out(offset, size)
         for answer in submission.answers:
             self._answer(*answer, at)
+        if self.gpu.capture is not None:
+            self.gpu.capture.completed(self, submission)
+        self.gpu.observation.completed(self.number, submission, at)
         if waiting:
             self.expect(ring)
         submission.signal()
@@ -494,7 +513,10 @@ class Context:
             return
         blob = self.blobs.get(place.blob)
         if blob is not None:
-            blob.write(place.offset, answer_bytes(place.size, status, answer))
+            data = answer_bytes(place.size, status, answer)
+            blob.write(place.offset, data)
+            if self.gpu.capture is not None:
+                self.gpu.capture.answered(blob, place.offset, data)
 
     # -- the worker ---------------------------------------------------------------------------
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Callable
 from typing import Any
 
+from gpu.blobs import Blob
 from gpu.builds import Builds
+from gpu.capture import Capture, CaptureToFile
 from gpu.context import Context
 from gpu.information import DeviceLimits, capset
+from gpu.observation import Observation
 from gpu.options import GpuOptions
 from gpu.process import Workers
 from gpu.watch import Watch
 from gpu.work import Engine
+from hypervisor.device import BackendError
 from hypervisor.device.board import Board
 
 Resume = Callable[[Context, int, int], Callable[[], None]]
@@ -44,6 +49,13 @@ class Gpu:
         self.is_modelled = options.timing != "host"
         """Whether completions have virtual times of the model's, or come when the host is done."""
         self._watch: Watch | None = None
+        self.observation = Observation(name, board)
+        self.capture: Capture | None = None
+        if options.capture is not None:
+            path = board.path(options.capture)
+            if not os.access(os.path.dirname(path) or ".", os.W_OK):
+                raise BackendError(f"{name}: the capture {path} cannot be written")
+            self.capture = CaptureToFile(self, path)
 
     @property
     def limits(self) -> DeviceLimits:
@@ -73,7 +85,15 @@ class Gpu:
         context = Context(self, self._next, label)
         self.contexts[self._next] = context
         self._next += 1
+        if self.capture is not None:
+            self.capture.created(context)
         return context
+
+    def bring_in(self, blob: Blob, offset: int, size: int) -> None:
+        """Guest memory is read as OpenCL has it: a worker that does not see it gets it now."""
+        self.copied += blob.copy_in(offset, size)
+        if self.capture is not None:
+            self.capture.reads(blob, offset, size)
 
     def forget(self, context: Context) -> None:
         self.contexts.pop(context.number, None)
@@ -86,9 +106,13 @@ class Gpu:
         self._timer.cancel()
         self.engine = Engine()
         self._next = 1
+        if self.capture is not None:
+            self.capture.reset()
 
     def close(self) -> None:
         self.reset()
+        if isinstance(self.capture, CaptureToFile):
+            self.capture.close()
         if self._watch is not None:
             self._watch.close()
             self._watch = None
@@ -148,6 +172,8 @@ class Gpu:
         }
 
     def load(self, state: dict[str, Any], resume: Resume) -> None:
+        if isinstance(self.capture, CaptureToFile) and state["contexts"]:
+            self.capture.stop("a capture has no snapshot's contexts, so it ends here")
         self.reset()
         self.engine.busy = [int(at) for at in state["engine"]]
         for saved in state["contexts"]:

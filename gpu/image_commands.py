@@ -93,7 +93,7 @@ def create_image(context: Context, command: protocol.CreateImage, found: Found) 
     operation = ("image", number, image.format, image.type, shape, pitches, source)
     context.add(command.id, image, *operation, charge=image.charge)
     if blob is not None:
-        context.gpu.copied += blob.copy_in(command.blob_offset, size)
+        context.gpu.bring_in(blob, command.blob_offset, size)
 
 
 def _shape(command: protocol.CreateImage, limits: DeviceLimits) -> tuple[int, int, int, int]:

@@ -57,7 +57,7 @@ def create_buffer(context: Context, command: protocol.CreateBuffer, found: Found
         buffer.blob, buffer.blob_offset = blob, command.blob_offset
         buffer.charge = size if limits.sharing == "copy" else 0
         context.add(command.id, buffer, "blob_buffer", *place, charge=buffer.charge)
-    context.gpu.copied += blob.copy_in(command.blob_offset, size)
+    context.gpu.bring_in(blob, command.blob_offset, size)
 
 
 @handles(protocol.CreateSubBuffer)

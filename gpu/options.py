@@ -77,3 +77,6 @@ class GpuOptions(Options):
         default=0,
         description="completions within so long of each other are signalled together",
     )
+    capture: str | None = Field(
+        default=None, description="file that all commands are written to, for `hypervisor gpu`"
+    )

@@ -91,6 +91,7 @@ class Submission:
     __slots__ = (
         "answers",
         "at",
+        "in_place",
         "message",
         "now",
         "outputs",
@@ -100,6 +101,7 @@ class Submission:
         "signal",
         "tag",
         "unsent",
+        "works",
     )
 
     def __init__(self, ring: int, tag: int, now: int, signal: Callable[[], None]) -> None:
@@ -119,6 +121,10 @@ class Submission:
         self.unsent = 0
         self.answers: list[Answer] = []
         self.outputs: list[Range] = []
+        self.in_place: dict[Range, None] = {}
+        """Buffers in guest memory that its kernels work on, while a capture is made."""
+        self.works: list[Work] = []
+        """What was sent of it, while somebody watches."""
 
 
 class Engine:

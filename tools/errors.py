@@ -11,6 +11,7 @@ OK, FAILED, DESCRIPTION, HOST, BUG, TIMEOUT = 0, 1, 2, 3, 70, 124
 _HOST_ERRORS = {
     *("BackendError", "BootError", "EngineError", "FdtError", "ImageError", "SnapshotError"),
     "TraceError",
+    "CaptureError",
     "RecordingError",
     "HostError",
 }

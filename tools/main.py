@@ -12,6 +12,7 @@ import click
 from tools import (
     device_commands,
     disk_commands,
+    gpu_commands,
     image_commands,
     machine_commands,
     profile_command,
@@ -49,6 +50,7 @@ for command in (
     machine_commands.screenshot,
     image_commands.image,
     disk_commands.disk,
+    gpu_commands.gpu,
     trace_commands.trace,
 ):
     cli.add_command(command)

@@ -62,7 +62,7 @@ def test_help_names_every_command(command):
     result = command("--help")
 
     assert result.code == 0
-    names = ["check", "device", "devices", "disk", "dtb", "image", "profile", "replay"]
+    names = ["check", "device", "devices", "disk", "dtb", "gpu", "image", "profile", "replay"]
     names += ["run", "schema", "screenshot", "symbols", "trace"]
     assert [line.split()[0] for line in result.out.splitlines()[-len(names) :]] == names
 
