@@ -392,8 +392,9 @@ class Context:
                     assert other.queue.unsent is not None
                     del other.queue.unsent[other]
                     ready.append(other)
-                    self.give_back(other.objects)
             work.dependents = []
+            if work.has_waited:
+                self.give_back(work.objects)
 
     @staticmethod
     def _waits_for(work: Work, other: Work) -> bool:
@@ -569,7 +570,6 @@ class Context:
         while queue.unsent:
             work = next(iter(queue.unsent))
             del queue.unsent[work]
-            self.give_back(work.objects)
             work.status = Status.OUT_OF_RESOURCES
             work.needs = -1
             self.send(work)
