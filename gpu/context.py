@@ -25,6 +25,7 @@ from gpu.objects import (
     Queue,
     RefusedError,
 )
+from gpu.observation import label_of
 from gpu.opencl import Status
 from gpu.process import WorkerLostError
 from gpu.protocol_fields import Kind, Ref
@@ -269,6 +270,11 @@ class Context:
 
     def add(self, identifier: int, thing: Object, *operation: Any, charge: int = 0) -> None:
         """Give an object its id, and have the worker make it. Without quota RefusedError."""
+        fault = self.gpu.fault
+        if fault is not None and isinstance(thing, Buffer | Image) and not thing.parents():
+            what = f"{thing.kind.label} {identifier} of context {self.number}"
+            if fault("allocation", what):
+                raise RefusedError(Status.MEM_OBJECT_ALLOCATION_FAILURE)
         if charge and not self.charge(charge):
             raise RefusedError(Status.MEM_OBJECT_ALLOCATION_FAILURE)
         thing.command = self.reading
@@ -426,7 +432,10 @@ class Context:
                         self.gpu.capture.writes(blob, offset, size)
                     if submission is not None:
                         submission.outputs.append((blob, offset, size))
+                is_last = self.gpu.fault is not None and self._is_ended_by(label_of(work))
                 link.operate(self._operation(work), work)
+                if is_last:
+                    self.lose("a fault ended its worker")
         work.start = start
         work.end = max(work.end, start)
         self.gpu.observation.sent(work, submission)
@@ -468,6 +477,8 @@ class Context:
         at = submission.saved_at
         if at is None:
             at = self.gpu.round_up(max(submission.ready, self.now()))
+            if self.gpu.fault is not None:
+                at += self.gpu.fault("fence", f"submission {submission.tag}")
         submission.at = at
         self.gpu.expect(submission.at, self, ring)
 
@@ -564,6 +575,15 @@ class Context:
         for thing in list(self.table.values()):
             if isinstance(thing, Queue):
                 self._lose_queue(thing)
+
+    def _is_ended_by(self, what: str) -> bool:
+        """Whether a fault wants the worker ended before a command. Then all before it is done."""
+        assert self.gpu.fault is not None
+        if not self.gpu.fault("worker", f"a {what} of context {self.number}"):
+            return False
+        self.link.flush()
+        self.link.wait(self.link.message)
+        return True
 
     def _lose_queue(self, queue: Queue) -> None:
         """Complete what waits, whatever it waits for."""

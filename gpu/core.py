@@ -17,7 +17,7 @@ from gpu.options import GpuOptions
 from gpu.process import Workers
 from gpu.watch import Watch
 from gpu.work import Engine
-from hypervisor.device import BackendError
+from hypervisor.device import BackendError, GpuHook
 from hypervisor.device.board import Board
 
 Resume = Callable[[Context, int, int], Callable[[], None]]
@@ -50,6 +50,8 @@ class Gpu:
         """Whether completions have virtual times of the model's, or come when the host is done."""
         self._watch: Watch | None = None
         self.observation = Observation(name, board)
+        self.fault: GpuHook | None = None
+        """Asked before what may go wrong on purpose."""
         self.capture: Capture | None = None
         if options.capture is not None:
             path = board.path(options.capture)

@@ -21,7 +21,7 @@ from gpu.core import Gpu
 from gpu.opencl import Status
 from gpu.options import GpuOptions
 from gpu.scanout import Format, GuestPixels, Picture, Scanout
-from hypervisor.device import Board, Device, Register
+from hypervisor.device import Board, Device, GpuHook, Register
 from hypervisor.device.board import MemoryAccessError
 
 MAGIC = int.from_bytes(b"HVGP", "little")
@@ -37,6 +37,7 @@ class RingGpu(Device):
 
     Options = GpuOptions
     type = "gpu.ring"
+    fault_points = frozenset({"commands"})
     summary = "GPU with a ring of submissions, for bare metal"
     compatible = ("hypervisor,gpu-ring",)
     state = ("_taken", "_flushes", "_picture")
@@ -91,6 +92,15 @@ class RingGpu(Device):
     def reset(self) -> None:
         super().reset()
         self._give_up()
+
+    @property
+    def command_fault(self) -> GpuHook | None:
+        """What may make commands go wrong on purpose."""
+        return self.core.fault
+
+    @command_fault.setter
+    def command_fault(self, hook: GpuHook | None) -> None:
+        self.core.fault = hook
 
     def screenshot(self, path: str | os.PathLike[str] | None = None) -> bytes:
         """What the display shows, as a PNG file; written to `path` where one is given."""

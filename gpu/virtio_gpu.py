@@ -43,7 +43,7 @@ from gpu.virtio_gpu_protocol import (
     Response,
 )
 from gpu.virtio_gpu_resources import Resource, Resources, pixel_format
-from hypervisor.device import Board, Register
+from hypervisor.device import Board, GpuHook, Register
 from hypervisor.device.virtio import CONFIG, Chain, VirtioDevice
 
 CURSOR_SIDE = 64
@@ -83,6 +83,7 @@ class VirtioGpu(VirtioDevice):
 
     Options = VirtioGpuOptions
     type = "virtio.gpu"
+    fault_points = frozenset({"commands"})
     summary = "virtio GPU with a display"
     device_id = 16
     queue_names = ("controlq", "cursorq")
@@ -124,6 +125,16 @@ class VirtioGpu(VirtioDevice):
             self.vnc.close()
         if self.core is not None:
             self.core.close()
+
+    @property
+    def command_fault(self) -> GpuHook | None:
+        """What may make commands go wrong on purpose."""
+        return self.core.fault if self.core is not None else None
+
+    @command_fault.setter
+    def command_fault(self, hook: GpuHook | None) -> None:
+        if self.core is not None:
+            self.core.fault = hook
 
     def screenshot(self, path: str | os.PathLike[str] | None = None) -> bytes:
         """What the display shows, as a PNG file; written to `path` where one is given."""

@@ -13,6 +13,7 @@ from gpu.opencl import Status
 from gpu.protocol import CAPSET, MAX_STREAM, RINGS
 from gpu.virtio_gpu_protocol import CAPSET_MASK, CommandError, Response
 from gpu.virtio_gpu_resources import PAGE, Blob, Resource
+from hypervisor.device import GpuHook
 
 MAX_CONTEXTS = 1024
 
@@ -36,6 +37,8 @@ Resume = Callable[[Any, int, int], Callable[[], None]]
 
 class Core(Protocol):
     """What computes (see gpu.core)."""
+
+    fault: GpuHook | None
 
     @property
     def contexts(self) -> Mapping[int, CoreContext]: ...

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hypervisor.bus import Window
 from hypervisor.config.fault_checks import device_problem
@@ -20,13 +20,16 @@ from hypervisor.config.faults import (
     DiskDelay,
     DiskError,
     Fault,
+    GpuAllocationFailure,
+    GpuDelayedFence,
+    GpuLostWorker,
     LostInterrupt,
     LostPacket,
     RegisterFault,
     SpuriousInterrupt,
     register_named,
 )
-from hypervisor.device import RequestFault
+from hypervisor.device import GpuHook, RequestFault
 from hypervisor.events import FaultInjected
 
 if TYPE_CHECKING:
@@ -149,6 +152,8 @@ class Faults:
         if "packets" in device.fault_points:
             losses = self._of(name, LostPacket)
             device.packet_fault = self._loser(name, losses)
+        if "commands" in device.fault_points:
+            device.command_fault = self._saboteur(name)
 
     # -- registers ----------------------------------------------------------------------------
 
@@ -227,6 +232,36 @@ class Faults:
             return lost
 
         return lose
+
+    # -- GPUs ---------------------------------------------------------------------------------
+
+    def _saboteur(self, name: str) -> GpuHook | None:
+        denials = self._of(name, GpuAllocationFailure)
+        delays = self._of(name, GpuDelayedFence)
+        ends = self._of(name, GpuLostWorker)
+        if not denials and not delays and not ends:
+            return None
+        clock = self._machine.clock
+
+        def disturb(act: Literal["allocation", "fence", "worker"], what: str) -> int:
+            found = 0
+            if act == "fence":
+                for injection, late in delays:
+                    if injection.takes(clock.now()):
+                        found += late.delay
+                        injection.say(f"{what} of {name} completes {late.delay / 1e6:g} ms late")
+                return found
+            for injection, _ in denials if act == "allocation" else ends:
+                if injection.takes(clock.now()):
+                    found = 1
+                    injection.say(
+                        f"{what} of {name} got no memory"
+                        if act == "allocation"
+                        else f"the worker of {name} was ended before {what}"
+                    )
+            return found
+
+        return disturb
 
     # -- interrupts ---------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ _LACKS = {
     "interrupt": "has no interrupt (irq)",
     "requests": "is no disk",
     "packets": "is no network interface",
+    "commands": "is no GPU",
 }
 
 
@@ -84,10 +85,10 @@ def device_problem(fault: Fault, entry: DeviceEntry) -> tuple[str, str] | None:
 def _model(item: Node, where: str) -> tuple[type[Fault] | None, Problem]:
     kind = item.get("kind")
     if kind is None:
-        said = f"{where}.kind: is missing{suggestion('', list(FAULTS))}"
+        said = f"{where}.kind: is missing{suggestion('', list(FAULTS), most=24)}"
         return None, Problem(item.mark, said)
     model = FAULTS.get(kind.value) if isinstance(kind.value, str) else None
-    said = f"{where}.kind: no fault '{kind.text}'{suggestion(kind.text, list(FAULTS))}"
+    said = f"{where}.kind: no fault '{kind.text}'{suggestion(kind.text, list(FAULTS), most=24)}"
     return model, Problem(kind.mark, said)
 
 

@@ -141,11 +141,37 @@ class LostPacket(Fault):
     )
 
 
+class _GpuFault(Fault):
+    needs = "commands"
+
+
+class GpuAllocationFailure(_GpuFault):
+    """A GPU has no memory for a buffer or an image: the guest's command fails with
+    CL_MEM_OBJECT_ALLOCATION_FAILURE."""
+
+    kind: Literal["gpu.allocation"] = "gpu.allocation"
+
+
+class GpuDelayedFence(_GpuFault):
+    """A submission to a GPU completes later, and with it what follows on its ring."""
+
+    kind: Literal["gpu.fence"] = "gpu.fence"
+    delay: Duration = Field(description="how much later")
+
+
+class GpuLostWorker(_GpuFault):
+    """The process that computes for a guest's context ends when it is about to get a command: the
+    occasions are the commands of all contexts. The context is lost (CL_OUT_OF_RESOURCES)."""
+
+    kind: Literal["gpu.worker"] = "gpu.worker"
+
+
 FAULTS: dict[str, type[Fault]] = {
     str(model.model_fields["kind"].default): model
     for model in (
         *(RegisterFault, LostInterrupt, DelayedInterrupt, SpuriousInterrupt),
         *(DiskError, DiskDelay, LostPacket),
+        *(GpuAllocationFailure, GpuDelayedFence, GpuLostWorker),
     )
 }
 """The kinds of fault."""

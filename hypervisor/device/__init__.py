@@ -27,7 +27,7 @@ from hypervisor.device.events import (
     VirtqueueCompletion,
     VirtqueueRequest,
 )
-from hypervisor.device.faults import PacketHook, RequestFault, RequestHook
+from hypervisor.device.faults import GpuHook, PacketHook, RequestFault, RequestHook
 from hypervisor.device.line import Line
 from hypervisor.device.options import Address, Duration, FileRef, LineEnd, Options, Size
 from hypervisor.device.registers import Field, Register, registers_of
@@ -50,6 +50,7 @@ __all__ = [
     "Field",
     "FileRef",
     "GpuCommand",
+    "GpuHook",
     "GuestMemory",
     "Hart",
     "HostIO",

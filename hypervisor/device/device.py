@@ -36,7 +36,7 @@ class Device:
     first_input: ClassVar[int] = 1
     fault_points: ClassVar[frozenset[str]] = frozenset()
     """What can be made to go wrong in it besides registers and its interrupt: `requests` (then it
-    has a `request_fault`), `packets` (a `packet_fault`)."""
+    has a `request_fault`), `packets` (a `packet_fault`), `commands` (a `command_fault`)."""
     private_inputs: ClassVar[bool] = False
     """True for a controller with inputs of which each hart has its own."""
     arch: ClassVar[str | None] = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class RequestFault(NamedTuple):
@@ -17,6 +17,10 @@ class RequestFault(NamedTuple):
 
 RequestHook = Callable[[str, int, int], RequestFault | None]
 """Called with a request's operation (`read`, `write`, `flush`, `discard`), its offset and bytes."""
+
+GpuHook = Callable[[Literal["allocation", "fence", "worker"], str], int]
+"""Called with what a GPU is about to do and for what: allocate memory, complete a submission, or
+give its worker a command. 0: it may; else it fails, or for a fence, the ns that it comes later."""
 
 PacketHook = Callable[[str, int], bool]
 """Called with a packet's direction (`sent` or `received`, by the guest) and bytes; whether it is

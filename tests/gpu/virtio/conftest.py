@@ -44,6 +44,8 @@ class FakeContext:
 
 
 class FakeCore:
+    fault = None
+
     def __init__(self):
         self.made = []
 
