@@ -198,11 +198,11 @@ class Executor:
             self._queue, objects[source].handle, objects[target].handle, size, at, to
         )
 
-    def _copy_rect(self, source: int, target: int, *box: Any) -> Any:
-        objects = self.memories.objects
-        return _low._enqueue_copy_buffer_rect(
-            self._queue, objects[source].handle, objects[target].handle, *box
-        )
+    def _copy_rect(self, source: int, target: int, at: Any, to: Any, *box: Any) -> Any:
+        # PoCL 3.0 crashes where a sub-buffer is the target: the whole, and a place in it, do.
+        one, other = self.memories.objects[source], self.memories.objects[target]
+        at, to = (at[0] + one.origin, *at[1:]), (to[0] + other.origin, *to[1:])
+        return _low._enqueue_copy_buffer_rect(self._queue, one.root, other.root, at, to, *box)
 
     def _fill(self, memory: int, pattern: bytes, offset: int, size: int) -> Any:
         handle = self.memories.objects[memory].handle
@@ -249,17 +249,19 @@ class Executor:
     def _image_to_buffer(
         self, image: int, buffer: int, origin: Any, region: Any, offset: int
     ) -> Any:
-        objects = self.memories.objects
+        target = self.memories.objects[buffer]
+        handle = self.memories.objects[image].handle
         return _low._enqueue_copy_image_to_buffer(
-            self._queue, objects[image].handle, objects[buffer].handle, origin, region, offset
+            self._queue, handle, target.root, origin, region, target.origin + offset
         )
 
     def _buffer_to_image(
         self, buffer: int, image: int, offset: int, origin: Any, region: Any
     ) -> Any:
-        objects = self.memories.objects
+        source = self.memories.objects[buffer]
+        handle = self.memories.objects[image].handle
         return _low._enqueue_copy_buffer_to_image(
-            self._queue, objects[buffer].handle, objects[image].handle, offset, origin, region
+            self._queue, source.root, handle, source.origin + offset, origin, region
         )
 
     def _fill_image(self, image: int, color: bytes, origin: Any, region: Any) -> Any:
