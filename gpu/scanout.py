@@ -22,6 +22,8 @@ from hypervisor.device import GuestMemory
 BYTES_PER_PIXEL = 4
 MAX_SIDE = 16384
 """Pixels of a picture's width or height."""
+MAX_PIXELS = 1 << 25
+"""Of a picture: who looks at it holds copies."""
 
 Pixels = NDArray[np.uint8]
 """Rows, columns, and the four bytes B, G, R, unused."""
@@ -125,7 +127,8 @@ class Picture:
     pixels: PixelSource
 
     def __post_init__(self) -> None:
-        if not (0 < self.width <= MAX_SIDE and 0 < self.height <= MAX_SIDE):
+        sides = 0 < self.width <= MAX_SIDE and 0 < self.height <= MAX_SIDE
+        if not sides or self.width * self.height > MAX_PIXELS:
             raise ValueError(f"a picture of {self.width} x {self.height} pixels cannot be shown")
         if self.stride < self.width * BYTES_PER_PIXEL:
             raise ValueError(f"{self.stride} bytes are too few for rows of {self.width} pixels")

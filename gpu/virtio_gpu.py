@@ -18,7 +18,7 @@ from gpu.core import Gpu
 from gpu.display import DisplayOptions, serve
 from gpu.options import GpuOptions
 from gpu.protocol import CAPSET, VERSION
-from gpu.scanout import Picture, Rect, Scanout
+from gpu.scanout import BYTES_PER_PIXEL, Picture, Rect, Scanout
 from gpu.virtio_gpu_contexts import Contexts, Core, check_stream
 from gpu.virtio_gpu_fences import Fence, Fences
 from gpu.virtio_gpu_protocol import (
@@ -271,6 +271,11 @@ class VirtioGpu(VirtioDevice):
             picture = Picture(width, height, stride, offset, pixel_format(form), resource.backing)
         except ValueError as error:
             raise CommandError(Response.ERR_INVALID_PARAMETER, str(error)) from None
+        if width * height * BYTES_PER_PIXEL > self.resources.quota.limit:
+            # Its pieces may be one page again and again: who looks at it holds them all.
+            raise CommandError(
+                Response.ERR_OUT_OF_MEMORY, "the picture is larger than the display's memory"
+            )
         if picture.end > resource.backing.size:
             raise CommandError(
                 Response.ERR_INVALID_PARAMETER, f"the picture leaves resource {number}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from struct import iter_unpack
 from typing import Any
 
-from gpu.scanout import BYTES_PER_PIXEL, MAX_SIDE, Format, GuestPixels, Picture, Rect
+from gpu.scanout import BYTES_PER_PIXEL, MAX_PIXELS, MAX_SIDE, Format, GuestPixels, Picture, Rect
 from gpu.virtio_gpu_protocol import MEMORY_ENTRY, CommandError, Response
 from hypervisor.device import GuestMemory
 
@@ -162,6 +162,10 @@ class Resources:
         if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
             raise CommandError(
                 Response.ERR_INVALID_PARAMETER, f"a picture has {width} x {height} pixels"
+            )
+        if width * height > MAX_PIXELS:
+            raise CommandError(
+                Response.ERR_OUT_OF_MEMORY, f"{width} x {height} pixels are more than {MAX_PIXELS}"
             )
         self._check_new(number)
         layout = pixel_format(form)

@@ -290,6 +290,17 @@ def test_pictures_are_held_within_the_displays_memory(build, bench, driver_of):
     assert again == OK
 
 
+def test_blob_of_one_page_again_and_again_makes_no_huge_picture(build, bench, driver_of):
+    gpu = build(bench, display={"memory": "1M"})
+    driver = driver_of(gpu)
+    driver.blob(1, [(driver.allocate(4096, 4096), 4096)] * 1024)
+
+    kind = driver.ask(Command.SET_SCANOUT_BLOB, 0, 0, 1024, 1024, 0, 1, 1024, 1024, 2, 4096, 0)[0]
+
+    assert kind == Response.ERR_OUT_OF_MEMORY
+    assert gpu.scanout.picture is None
+
+
 def test_flood_of_small_resources_is_held_within_the_displays_memory(build, bench, driver_of):
     driver = driver_of(build(bench, display={"memory": "1M"}))
     tracemalloc.start()
