@@ -258,8 +258,6 @@ def _decode_packet(
     at = start + HEADER.size
     kind = COMMANDS.get(opcode)
     try:
-        if kind is None:
-            raise MalformedError(Status.INVALID_OPERATION, f"there is no command {opcode:#06x}")
         if flags & ~FLAG_ANSWER:
             raise MalformedError(Status.INVALID_VALUE, f"it has unknown flags {flags:#x}")
         if flags & FLAG_ANSWER:
@@ -268,7 +266,9 @@ def _decode_packet(
             offset, blob, size = ANSWER_PLACE.unpack_from(stream, at)
             place = AnswerPlace(blob, offset, size)
             at += ANSWER_PLACE.size
-        elif kind.must_answer:
+        if kind is None:
+            raise MalformedError(Status.INVALID_OPERATION, f"there is no command {opcode:#06x}")
+        if place is None and kind.must_answer:
             raise MalformedError(Status.INVALID_VALUE, "it names no place for its answer")
         command = kind.unpack(stream, at, end)
         status = command.check()

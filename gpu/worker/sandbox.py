@@ -29,7 +29,8 @@ from gpu.worker import landlock, seccomp, system
 from gpu.worker.view import SCRATCH_BYTES, View
 
 NOBODY = 65534
-_CAP_SETGID, _CAP_SETUID, _CAP_CHOWN, _CAP_SYS_CHROOT = 6, 7, 0, 18
+_CAP_SYS_CHROOT = 18
+_TO_CHANGE_USER = (0, 6, 7)  # CAP_CHOWN, CAP_SETGID, CAP_SETUID
 _NEW_USER = 0x1000_0000
 _NEW_OTHERS = {"mount": 0x2_0000, "PID": 0x2000_0000, "network": 0x4000_0000, "IPC": 0x800_0000}
 _EXECUTE_VIEW, _COMPILE_VIEW = "/.execute", "/.compile"
@@ -58,7 +59,10 @@ class Sandbox:
         self._linker = linker
         self._gpu_devices = [path for pattern in _GPU_DEVICES for path in glob(pattern)]
         self._has_view = False
+        self._has_user_namespace = False
+        self._has_seccomp = False
         self._was_root = os.geteuid() == 0
+        self._becomes_nobody = False
 
     def enter(self, connection: socket.socket, tell: Callable[[int], None]) -> None:
         """Returns in another process behind this one, whose id `tell` is called with before."""
@@ -79,7 +83,9 @@ class Sandbox:
                 (self._folder,),
                 (*_PLAIN_DEVICES, *self._gpu_devices),
             )
+            self._has_seccomp = self._without("seccomp", seccomp.check)
             self._provide_linker()
+            self._becomes_nobody = self._was_root and self._may_become_nobody()
             self._keep_few_capabilities()
         except OSError as error:
             self.missing.append(f"sandbox ({error.strerror})")
@@ -91,18 +97,23 @@ class Sandbox:
         if is_known and self._has_view:
             os.chroot(_COMPILE_VIEW if part == "compile" else _EXECUTE_VIEW)
         os.chdir(self._folder)
-        self._become_nobody()
+        if self._becomes_nobody:
+            self._become_nobody()
         system.keep_capabilities()
         _limit(_OVERHEAD + (memory if part == "execute" else 0))
         system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
         system.prctl(system.PR_SET_DUMPABLE, 0)
-        self._without("seccomp", seccomp.restrict, part == "compile", not is_known)
+        if self._has_seccomp:
+            seccomp.restrict(part == "compile", not is_known)
 
-    def _without(self, name: str, call: Any, *arguments: Any) -> None:
+    def _without(self, name: str, call: Any, *arguments: Any) -> bool:
+        """Whether it could be done."""
         try:
             call(*arguments)
         except OSError as error:
             self.missing.append(f"{name} ({error.strerror})")
+            return False
+        return True
 
     def _provide_linker(self) -> None:
         """A folder with the `ld` that PoCL looks for, and nothing else."""
@@ -129,6 +140,7 @@ class Sandbox:
                 return True
             user, group = os.geteuid(), os.getegid()
             system.check(system.libc.unshare(_NEW_USER | everything))
+            self._has_user_namespace = True
             _write("/proc/self/setgroups", "deny")
             _write("/proc/self/uid_map", f"{user} {user} 1")
             _write("/proc/self/gid_map", f"{group} {group} 1")
@@ -181,32 +193,28 @@ class Sandbox:
 
     # -- privileges ---------------------------------------------------------------------------
 
+    def _may_become_nobody(self) -> bool:
+        reason = ""
+        if self._has_user_namespace or not system.has_capabilities(*_TO_CHANGE_USER):
+            reason = "it has no right to"
+        elif not self._has_view and not _others_can_read(self._for_compiler()[0]):
+            reason = "others can not read OpenCL's files"
+        if reason:
+            self.missing.append(f"another user than root ({reason})")
+        return not reason
+
     def _keep_few_capabilities(self) -> None:
         kept = (_CAP_SYS_CHROOT,) if self._has_view else ()
-        if self._was_root:
-            kept = (*kept, _CAP_SETGID, _CAP_SETUID, _CAP_CHOWN)
-        try:
-            system.keep_capabilities(*kept)
-        except OSError:  # there are fewer
-            system.keep_capabilities()
+        system.keep_capabilities(*kept, *(_TO_CHANGE_USER if self._becomes_nobody else ()))
 
     def _become_nobody(self) -> None:
-        """Root alone can, and must."""
-        if not self._was_root:
-            return
-        if not self._has_view and not _others_can_read(self._for_compiler()[0]):
-            self.missing.append("another user than root (it could not read OpenCL's files)")
-            return
         groups = sorted({os.stat(path).st_gid for path in self._gpu_devices} - {0})
-        try:
-            for folder, _, files in os.walk(self._folder, topdown=False):
-                for path in (*(os.path.join(folder, name) for name in files), folder):
-                    os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-            os.setgroups(groups)
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
-        except OSError as error:
-            self.missing.append(f"another user than root ({error.strerror})")
+        for folder, _, files in os.walk(self._folder, topdown=False):
+            for path in (*(os.path.join(folder, name) for name in files), folder):
+                os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        os.setgroups(groups)
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
 def _fork_behind_keeper(connection: socket.socket, tell: Callable[[int], None]) -> None:

@@ -15,7 +15,7 @@ import struct
 from gpu.worker.system import syscall
 
 _ARCHITECTURE = 0xC000_003E
-_SECCOMP, _SET_MODE_FILTER, _TSYNC = 317, 1, 1
+_SECCOMP, _SET_MODE_FILTER, _GET_ACTION_AVAIL, _TSYNC = 317, 1, 2, 1
 _ALLOW, _ERRNO = 0x7FFF_0000, 0x0005_0000
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
@@ -60,11 +60,16 @@ _THREAD_NAMES = (15, 16)
 Instruction = tuple[int, int, int, int]
 
 
-def restrict(may_run_linker: bool, has_device_files: bool) -> None:
-    """Restrict all threads of this process, and what they start. OSError where the kernel can not,
-    or the host is not x86-64."""
+def check() -> None:
+    """OSError where the host's kernel has no such lists, or we have none for its processor."""
     if platform.machine() != "x86_64":
         raise OSError(errno.ENOSYS, "there is a list of system calls for x86-64 only")
+    action = ctypes.c_uint32(_ERRNO)
+    syscall(_SECCOMP, _GET_ACTION_AVAIL, 0, ctypes.addressof(action))
+
+
+def restrict(may_run_linker: bool, has_device_files: bool) -> None:
+    """Restrict all threads of this process, and what they start."""
     program = _program(may_run_linker, has_device_files)
     code = b"".join(struct.pack("<HBBI", *each) for each in program)
     buffer = ctypes.create_string_buffer(code, len(code))
