@@ -13,7 +13,14 @@ from typing import Any
 
 from hypervisor.cpu import aarch64_env as env
 from hypervisor.cpu import hart, library
-from hypervisor.cpu.aarch64_internals import ARCH_ARM64, CORTEX_A72, MODE_ARM, find_env, internals
+from hypervisor.cpu.aarch64_internals import (
+    ARCH_ARM64,
+    CORTEX_A72,
+    MODE_ARM,
+    allow_atomics,
+    find_env,
+    internals,
+)
 from hypervisor.cpu.aarch64_native import callbacks
 from hypervisor.cpu.aarch64_registers import Registers
 from hypervisor.cpu.aarch64_timer import TIMEBASE, GenericTimer
@@ -67,6 +74,7 @@ class Core(hart.Hart):
         state = find_env(engine)
         super().__init__(index, clock, engine, state, state + env.PC, native)
         self.registers = Registers(engine, self.env, self.cell, clock)
+        allow_atomics(self.env)
         self.timers: list[GenericTimer] = []
         """The virtual and the physical one, where an interrupt controller takes their lines."""
         self._internals = internals()

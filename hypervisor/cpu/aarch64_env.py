@@ -14,12 +14,21 @@ HCR_EL2 = 952
 ESR_EL1 = 992
 FAR_EL1 = 1056
 VBAR_EL1 = 1224
+CNTKCTL_EL1 = 1368
 V0 = 3088
 VECTOR = 256
 """Bytes from one vector register to the next, of which the architecture has 16."""
 EXCLUSIVE_ADDRESS = 12032
 EXCLUSIVE_VALUE = 12040
 EXCLUSIVE_HIGH = 12048
+
+ID_AA64ISAR0 = 0x0001_1120
+"""What the engine's Cortex-A72 has of optional instructions: AES, SHA1, SHA2, CRC32."""
+ATOMIC = 2 << 20
+"""ID_AA64ISAR0_EL1.Atomic: the Large System Extensions, which the engine has, too."""
+IDENTITY = (ID_AA64ISAR0, 0, 0x2222, 0, 0x1124)
+"""ID_AA64ISAR0, ISAR1, PFR0, PFR1 and MMFR0 side by side behind env: what the engine looks at when
+it translates."""
 
 SystemRegister = tuple[int, int, int, int, int]
 """op0, op1, CRn, CRm, op2."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import struct
-from ctypes import c_void_p
+from ctypes import c_uint64, c_void_p, string_at
 from functools import cache
 
 from hypervisor.cpu import aarch64_env as env
@@ -15,6 +15,7 @@ from hypervisor.cpu.engine import Engine
 from hypervisor.cpu.library import EngineError
 
 ARCH_ARM64, MODE_ARM, CORTEX_A72 = 2, 0, 2
+_IDENTITY_REACH = 0x4000
 
 
 class Internals:
@@ -54,3 +55,14 @@ def find_env(engine: Engine) -> int:
     finally:
         os.close(memory)
     raise EngineError(f"{library.wheel()} keeps its CPU state where it cannot be found")
+
+
+def allow_atomics(address: int) -> None:
+    """Have the core at env `address` decode the Large System Extensions (LDADD, SWP, CAS), which
+    the engine leaves to a model that we do not use."""
+    tail = string_at(address, _IDENTITY_REACH)
+    pattern = struct.pack("<5Q", *env.IDENTITY)
+    if tail.count(pattern) != 1:
+        raise EngineError(f"{library.wheel()} keeps a core's features where they cannot be found")
+    word = c_uint64.from_address(address + tail.index(pattern))
+    word.value |= env.ATOMIC

@@ -80,8 +80,16 @@ done:
   ret void
 }}
 
-; op1, CRm and op2 of an access to the generic timer (op0 3, CRn 14) in one number; else -1.
-define internal i32 @timer_register(ptr %access) {{
+define internal i1 @is_user(ptr %env) {{
+  %pstate = call i64 @get(ptr %env, i64 {PSTATE})
+  %level = and i64 %pstate, 12
+  %user = icmp eq i64 %level, 0
+  ret i1 %user
+}}
+
+; CRm and op2 of an access to the generic timer (op0 3, op1 3, CRn 14) in one number; else -1, also
+; where CNTKCTL_EL1 keeps EL0 from it: the engine traps that.
+define internal i32 @timer_register(ptr %access, ptr %env) {{
   %crn = load i32, ptr %access
   %crm_at = getelementptr i8, ptr %access, i64 4
   %crm = load i32, ptr %crm_at
@@ -99,6 +107,31 @@ define internal i32 @timer_register(ptr %access) {{
   %hi = shl i32 %crm, 4
   %key = or i32 %hi, %op2
   %result = select i1 %all, i32 %key, i32 -1
+  %user = call i1 @is_user(ptr %env)
+  br i1 %user, label %ask, label %done
+ask:
+  switch i32 %result, label %done [ i32 1, label %permission
+                                    i32 2, label %virtual_counter
+                                    i32 32, label %physical
+                                    i32 33, label %physical
+                                    i32 34, label %physical
+                                    i32 48, label %virtual
+                                    i32 49, label %virtual
+                                    i32 50, label %virtual ]
+virtual_counter:
+  br label %permission
+physical:
+  br label %permission
+virtual:
+  br label %permission
+permission:                        ; EL0PCTEN, EL0VCTEN, EL0PTEN, EL0VTEN
+  %bit = phi i64 [ 1, %ask ], [ 2, %virtual_counter ], [ 512, %physical ], [ 256, %virtual ]
+  %control = call i64 @get(ptr %env, i64 {CNTKCTL_EL1})
+  %granted = and i64 %control, %bit
+  %may = icmp ne i64 %granted, 0
+  %answer = select i1 %may, i32 %result, i32 -1
+  ret i32 %answer
+done:
   ret i32 %result
 }}
 
@@ -145,30 +178,44 @@ define internal i64 @control(ptr %hart, i64 %ctl_at, i64 %cval_at) {{
   ret i64 %value
 }}
 
-; CTR_EL0 as the engine has it, but for IminLine: one IC IVAU covers a page of code.
-define internal i32 @read_cache_type(i32 %register, ptr %access, ptr %hart) {{
+; What the engine says of itself, but for CTR_EL0.IminLine: one IC IVAU covers a page of code; and
+; ID_AA64ISAR0_EL1.Atomic: its Cortex-A72 is given the atomic instructions.
+define internal i32 @read_identification(i32 %register, ptr %access, ptr %hart) {{
   %crn_crm = load i64, ptr %access
   %op_at = getelementptr i8, ptr %access, i64 8
   %op0_op1 = load i64, ptr %op_at
   %op2_at = getelementptr i8, ptr %access, i64 16
   %op2 = load i32, ptr %op2_at
+  %env = call ptr @pointer(ptr %hart, i64 {env})
   %is00 = icmp eq i64 %crn_crm, 0
   %is33 = icmp eq i64 %op0_op1, 12884901891
   %is1 = icmp eq i32 %op2, 1
   %a = and i1 %is00, %is33
-  %b = and i1 %a, %is1
-  br i1 %b, label %answer, label %native
+  %is_ctr = and i1 %a, %is1
+  br i1 %is_ctr, label %ctr, label %other
+other:
+  %is06 = icmp eq i64 %crn_crm, 25769803776
+  %is30 = icmp eq i64 %op0_op1, 3
+  %is0 = icmp eq i32 %op2, 0
+  %b = and i1 %is06, %is30
+  %c = and i1 %b, %is0
+  %user = call i1 @is_user(ptr %env)
+  %kernel = xor i1 %user, true
+  %is_isar = and i1 %c, %kernel
+  br i1 %is_isar, label %isar, label %native
 native:
   ret i32 0
-answer:
-  %env = call ptr @pointer(ptr %hart, i64 {env})
+ctr:
   call void @set_x(ptr %env, i32 %register, i64 {CTR_EL0})
+  ret i32 1
+isar:
+  call void @set_x(ptr %env, i32 %register, i64 {ID_AA64ISAR0_EL1})
   ret i32 1
 }}
 
 define i32 @read_system(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
-  %key = call i32 @timer_register(ptr %access)
   %env = call ptr @pointer(ptr %hart, i64 {env})
+  %key = call i32 @timer_register(ptr %access, ptr %env)
   %now = call i64 @ticks(ptr %hart)
   switch i32 %key, label %native [ i32 1, label %counter
                                    i32 2, label %counter
@@ -179,7 +226,7 @@ define i32 @read_system(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
                                    i32 50, label %v_cval
                                    i32 48, label %v_tval ]
 native:
-  %other = call i32 @read_cache_type(i32 %register, ptr %access, ptr %hart)
+  %other = call i32 @read_identification(i32 %register, ptr %access, ptr %hart)
   ret i32 %other
 counter:
   call void @set_x(ptr %env, i32 %register, i64 %now)
@@ -215,7 +262,8 @@ v_tval:
 }}
 
 define i32 @write_system(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
-  %key = call i32 @timer_register(ptr %access)
+  %env = call ptr @pointer(ptr %hart, i64 {env})
+  %key = call i32 @timer_register(ptr %access, ptr %env)
   %value_at = getelementptr i8, ptr %access, i64 24
   %value = load i64, ptr %value_at
   %now = call i64 @ticks(ptr %hart)
@@ -318,9 +366,9 @@ def callbacks() -> Mapping[str, int]:
     }
     words = native.cell_words()
     words |= {name: library.address_of(function) for name, function in symbols.items()}
-    words |= {name: getattr(env, name) for name in ("PC", "PSTATE", "X0")}
+    words |= {name: getattr(env, name) for name in ("PC", "PSTATE", "X0", "CNTKCTL_EL1")}
     words |= {name: getattr(env, name) for name in ("PREFETCH_ABORT", "HVC", "SMC")}
     words |= {"X29": env.X0 + 8 * 29, "X30": env.X0 + 8 * 30, "X0_NUMBER": X0_NUMBER}
-    words["CTR_EL0"] = CTR_EL0
+    words |= {"CTR_EL0": CTR_EL0, "ID_AA64ISAR0_EL1": env.ID_AA64ISAR0 | env.ATOMIC}
     text = native.HELPERS + native_blocks.IR + native_code.IR + native_stops.IR + _IR
     return native.compile_ir(text.format(**words), FUNCTIONS)
