@@ -22,6 +22,7 @@ from tools import (
     trace_commands,
 )
 from tools.errors import BUG, Interrupted, exit_code
+from tools.inspector import command as inspector_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -52,6 +53,7 @@ for command in (
     disk_commands.disk,
     gpu_commands.gpu,
     trace_commands.trace,
+    inspector_command.inspect,
 ):
     cli.add_command(command)
 

@@ -62,8 +62,8 @@ def test_help_names_every_command(command):
     result = command("--help")
 
     assert result.code == 0
-    names = ["check", "device", "devices", "disk", "dtb", "gpu", "image", "profile", "replay"]
-    names += ["run", "schema", "screenshot", "symbols", "trace"]
+    names = ["check", "device", "devices", "disk", "dtb", "gpu", "image", "inspect", "profile"]
+    names += ["replay", "run", "schema", "screenshot", "symbols", "trace"]
     assert [line.split()[0] for line in result.out.splitlines()[-len(names) :]] == names
 
 

@@ -328,3 +328,22 @@ def test_monitor_place_that_is_none_is_a_sentence(process):
 
     assert child.returncode == 2
     assert b"'nowhere' is not unix:PATH or tcp:HOST:PORT" in err
+
+
+def test_inspector_runs_a_machine_and_leaves_nothing(start):
+    child = start("inspect", "board.yaml")
+    child.expect_exact("uart0")
+    child.expect_exact("running")
+
+    child.send("\x11")
+
+    assert code_of(child) == 0
+
+
+def test_inspector_of_a_wrong_description_says_what_is_wrong(process):
+    child = process("inspect", "nothing.yaml")
+
+    _, err = child.communicate(timeout=SLOW)
+
+    assert child.returncode == 3
+    assert b"nothing.yaml" in err

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hypervisor.events import KINDS, Event, Subscription
 from hypervisor.outcome import Outcome
 from hypervisor.trace import Filter
-from hypervisor.trace.file import kind_of
+from hypervisor.trace.file import fields_of, kind_of
 from tools.monitor.actions import Actions
 from tools.monitor.errors import MonitorError
 from tools.monitor.json_stream import Garbage, JsonStream
@@ -171,10 +171,15 @@ class QmpSession:
             self._lost += 1
             return
         data = {"time": event.time, "kind": kind_of(event), "subject": event.subject}
-        self.event("X_TRACE", data | {"text": str(event), "lost": self._lost})
+        fields = {name: _plain(value) for name, value in fields_of(event).items()}
+        self.event("X_TRACE", data | {"fields": fields, "text": str(event), "lost": self._lost})
 
     def _printed(self, data: bytes) -> None:
         self.event("X_CONSOLE", {"text": data.decode("latin-1")})
+
+
+def _plain(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def encode(message: dict[str, Any]) -> bytes:

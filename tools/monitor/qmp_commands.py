@@ -145,6 +145,21 @@ def _disassemble(session: QmpSession, given: Arguments) -> Any:
     return session.actions.disassemble(given.get("hart", 0), given.get("address"), count)
 
 
+def _look(session: QmpSession, given: Arguments) -> Any:
+    """Everything that an inspector shows, of one moment."""
+    machine, name = session.machine, given.get("device", "")
+    return {
+        "status": views.status(machine) | {"paused": session.actions.control.paused},
+        "devices": views.devices(machine),
+        "registers": views.registers(machine, name, session.actions.accesses) if name else [],
+        "harts": views.harts(machine),
+        "interrupts": views.interrupts(machine),
+        "virtqueues": views.virtqueues(machine),
+        "gpu": list(views.displays(machine)),
+        "code": session.actions.disassemble(machine.turn, None, 12),
+    }
+
+
 def _view(view: Callable[[Any], Any]) -> Callable[[QmpSession, Arguments], Any]:
     return lambda session, given: view(session.machine)
 
@@ -200,6 +215,7 @@ COMMANDS: dict[str, QmpCommand] = {
         QmpCommand("quit", lambda session, given: session.quit()),
         QmpCommand("human-monitor-command", _human, {"command-line": "str", "*cpu-index": "int"}),
         QmpCommand("x-status", _view(views.status)),
+        QmpCommand("x-look", _look, {"*device": "str"}),
         QmpCommand("x-devices", _view(views.devices)),
         QmpCommand("x-device", _registers, {"device": "str"}),
         QmpCommand("x-harts", _view(views.harts)),
