@@ -56,9 +56,9 @@ class Actions:
     def power_down(self) -> None:
         """Press the power button, for the guest to act on."""
         for device in self.machine.devices.values():
-            press = getattr(device, "press_power_button", None)
-            if press is not None:
-                press()
+            press = getattr(device, "press", None)
+            if press is not None and getattr(device.options, "power_button", False):
+                press("power")
                 return
         arch = self.machine.description.cpu.arch
         raise MonitorError(

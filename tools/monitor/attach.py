@@ -11,7 +11,7 @@ import click
 
 from tools.control import Control
 from tools.monitor.actions import Actions
-from tools.monitor.server import Lines, MonitorServer, Place, PlaceError, QmpServer
+from tools.monitor.server import Lines, MonitorServer, Place, PlaceError, Presence, QmpServer
 from tools.monitor.text import TextMonitor
 from tools.terminal import Stdio
 
@@ -66,8 +66,11 @@ def _serve_stdio(control: Control, actions: Actions) -> None:
     def read() -> None:
         while data := _read(0):
             lines.feed(data)
+        control.post(presence.end)
 
     lines = Lines(control.post, TextMonitor(actions), send)
+    presence = Presence(control)
+    presence.begin()
     threading.Thread(target=read, daemon=True, name="monitor input").start()
 
 

@@ -156,7 +156,7 @@ def _look(session: QmpSession, given: Arguments) -> Any:
         "interrupts": views.interrupts(machine),
         "virtqueues": views.virtqueues(machine),
         "gpu": list(views.displays(machine)),
-        "code": session.actions.disassemble(machine.turn, None, 12),
+        "code": session.actions.disassemble(machine.turns.index, None, 12),
     }
 
 

@@ -247,8 +247,28 @@ class MonitorServer:
     def _talk(self, connection: Connection) -> None:
         post = partial(connection.post, self._control)
         lines = Lines(post, TextMonitor(self._actions), connection.send)
+        presence = Presence(self._control)
+        self._control.post(presence.begin)
         while data := connection.receive():
             lines.feed(data)
+        self._control.post(presence.end)
+
+
+class Presence:
+    """Somebody is at a monitor: a guest that waits may be typed to, and a machine that fails is
+    kept for a look."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._name = f"monitor {id(self):#x}"
+
+    def begin(self) -> None:
+        self._control.debuggers += 1
+        self._control.machine.live.add(self._name)
+
+    def end(self) -> None:
+        self._control.debuggers -= 1
+        self._control.machine.live.discard(self._name)
 
 
 class Lines:
