@@ -8,15 +8,18 @@ from rich.text import Text
 from textual.widgets import DataTable
 
 CHANGED = "bold black on yellow"
+MARKED = 4
+"""How many looks a change stays marked for."""
 
 
 class LiveTable(DataTable[Text]):
-    """A table of texts. A cell that differs from the last time is marked until the next."""
+    """A table of texts. A cell that differs from the last time is marked for a while."""
 
     def __init__(self, columns: Sequence[str], *, id: str) -> None:
         super().__init__(id=id, cursor_type="row", zebra_stripes=True)
         self._names = tuple(columns)
         self._before: dict[str, tuple[str, ...]] = {}
+        self._marks: dict[tuple[str, str], int] = {}
 
     def on_mount(self) -> None:
         for name in self._names:
@@ -27,13 +30,16 @@ class LiveTable(DataTable[Text]):
         wanted = {row[0]: tuple(row) for row in rows}
         if list(wanted) != list(self._before):
             self.clear()
+            self._marks.clear()
             for name, row in wanted.items():
                 self.add_row(*map(Text, row), key=name)
             self._before = wanted
             return
         for name, row in wanted.items():
             for column, value, old in zip(self._names, row, self._before[name], strict=True):
-                text = Text(value, style=CHANGED if value != old else "")
+                left = MARKED if value != old else self._marks.get((name, column), 0) - 1
+                self._marks[name, column] = left
+                text = Text(value, style=CHANGED if left > 0 else "")
                 shown = self.get_cell(name, column)
                 if (shown.plain, shown.style) != (text.plain, text.style):
                     self.update_cell(name, column, text, update_width=True)
