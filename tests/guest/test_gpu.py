@@ -18,30 +18,39 @@ from hypervisor import Machine
 
 pytestmark = pytest.mark.guest
 
-CONFIG = Path(__file__).parents[2] / "configs" / "riscv64-gpu.yaml"
+CONFIGS = Path(__file__).parents[2] / "configs"
 PROMPT = "\n# "
 USUAL = sorted(set(EXAMPLES) - {"endless"})
 """The examples that end by themselves."""
 
 # The second GPU is for the programs that are to find no OpenCL on the host.
 DESCRIPTION = """
-base: {config}
+base: {configs}/{machine}-gpu.yaml
 devices:
   gpu0: {{opencl: {{timeout: 20s}}}}
   gpu1:
     type: virtio.gpu
-    at: 0x1000_6000
-    irq: plic.6
+    {place}
     opencl: {{platform: no platform has this name}}
 """
+SECOND_PLACES = {
+    "riscv64": "at: 0x1000_6000\n    irq: plic.6",
+    "aarch64": "at: 0x0a00_6000\n    irq: gic.54",
+}
+
+everywhere = pytest.mark.parametrize("booted", ["riscv64", "aarch64"], indirect=True)
+on_riscv64 = pytest.mark.parametrize("booted", ["riscv64"], indirect=True)
 
 Ask = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def booted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Machine]:
     path = tmp_path_factory.mktemp("gpu") / "machine.yaml"
-    path.write_text(DESCRIPTION.format(config=CONFIG))
+    place = SECOND_PLACES[request.param]
+    path.write_text(DESCRIPTION.format(configs=CONFIGS, machine=request.param, place=place))
     with Machine.load(path) as machine:
         machine.console.expect(PROMPT, timeout=400)
         yield machine
@@ -93,6 +102,7 @@ def killing(machine: Machine, program: str, text: str) -> Iterator[list[int]]:
         thread.join()
 
 
+@everywhere
 def test_clinfo_lists_the_device(machine: Machine, ask: Ask) -> None:
     listed = ask(machine, "clinfo")
 
@@ -105,11 +115,13 @@ def test_clinfo_lists_the_device(machine: Machine, ask: Ask) -> None:
     assert [message for message in machine.messages if "gpu0" in message] == []
 
 
+@everywhere
 @pytest.mark.parametrize("name", USUAL)
 def test_program_is_right(machine: Machine, ask: Ask, name: str) -> None:
     assert ask(machine, f"gpu-{name}; echo $?") == f"PASS {name}\n0"
 
 
+@on_riscv64
 def test_programs_work_side_by_side(machine: Machine, ask: Ask) -> None:
     said = ask(machine, "(gpu-nbody & gpu-reduction & gpu-image_filter & wait)")
 
@@ -117,6 +129,7 @@ def test_programs_work_side_by_side(machine: Machine, ask: Ask) -> None:
     assert sorted(passed) == ["PASS image_filter", "PASS nbody", "PASS reduction"]
 
 
+@on_riscv64
 def test_library_is_libopencl_itself(machine: Machine, ask: Ask) -> None:
     """Without the loader: the same file is what a program is linked to."""
     folder = "/usr/lib/riscv64-linux-gnu/hypervisor"
@@ -124,6 +137,7 @@ def test_library_is_libopencl_itself(machine: Machine, ask: Ask) -> None:
     assert ask(machine, f"LD_LIBRARY_PATH={folder} gpu-nbody") == "PASS nbody"
 
 
+@on_riscv64
 @pytest.mark.usefixtures("hidden")
 @pytest.mark.parametrize("name", [name for name in USUAL if name != "raw"])
 def test_without_opencl_on_the_host_no_device_is_found(
@@ -132,12 +146,14 @@ def test_without_opencl_on_the_host_no_device_is_found(
     assert ask(machine, f"gpu-{name}; echo $?") == "FAIL clGetDeviceIDs: error -1\n1"
 
 
+@on_riscv64
 @pytest.mark.usefixtures("hidden")
 def test_without_opencl_on_the_host_clinfo_counts_no_device(machine: Machine, ask: Ask) -> None:
     assert re.search(r"Number of devices +0\n", ask(machine, "clinfo"))
     assert ask(machine, "gpu-raw") == "FAIL raw: there is no device that computes"
 
 
+@on_riscv64
 def test_killed_worker_fails_its_context_alone(machine: Machine, ask: Ask) -> None:
     ask(machine, "gpu-nbody")  # the programs are built: their runs are short
     before = len(machine.messages)
