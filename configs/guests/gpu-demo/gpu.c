@@ -1,43 +1,30 @@
 /* The GPU's ring: one submission at a time, waited for with its interrupt. */
-#include "gpu_protocol.h"
+#include "ring.h"
+
 #include "hardware.h"
 
-enum {
-    ID = 0x00, CONTROL = 0x08, STATUS = 0x0c, RING_BASE = 0x10, RING_SIZE = 0x18, DOORBELL = 0x1c,
-    INTERRUPT_STATUS = 0x28, INTERRUPT_ENABLE = 0x2c, INFO_BASE = 0x30, INFO_SIZE = 0x38,
-    FENCE = 0x100,
-};
-enum { ENABLE = 1, NO_DEVICE = 8, MAGIC = 0x50475648, DESCRIPTORS = 4, DEVICE_NAME = 0x102b };
+enum { DESCRIPTORS = 4, DEVICE_NAME = 0x102b };
 enum { STREAM_SIZE = 64 << 10, ANSWERS = 1 };
 
-struct descriptor {
-    uint64_t address;
-    uint32_t size, timeline;
-    uint64_t fence, zero;
-};
-
-static struct descriptor ring[DESCRIPTORS] __attribute__((aligned(64)));
+static struct gpu_ring_descriptor descriptors[DESCRIPTORS] __attribute__((aligned(64)));
+static struct gpu_ring ring;
 static uint8_t stream[STREAM_SIZE] __attribute__((aligned(8)));
 static uint8_t information[16 << 10] __attribute__((aligned(8)));
 static uint8_t answers[4096] __attribute__((aligned(4096)));
-static uint64_t used, fence;
+static uint64_t used;
 static int32_t error;
 static char name[128];
 
 static void submit_and_wait(void)
 {
-    struct descriptor *next = &ring[fence % DESCRIPTORS];
-    *next = (struct descriptor){(uint64_t)stream, (uint32_t)used, 0, ++fence, 0};
-    __asm__ volatile("fence" ::: "memory");
-    write32(GPU + DOORBELL, (uint32_t)fence);
-    while (read64(GPU + FENCE) != fence) {
+    uint64_t fence = gpu_ring_submit(&ring, 0, stream, used);
+    while (!gpu_ring_is_complete(&ring, 0, fence)) {
         __asm__ volatile("wfi" ::: "memory");
         uint32_t source = read32(PLIC_CLAIM);
-        write32(GPU + INTERRUPT_STATUS, 3);
+        gpu_ring_acknowledge(&ring);
         if (source)
             write32(PLIC_CLAIM, source);
     }
-    __asm__ volatile("fence" ::: "memory");
     used = 0;
 }
 
@@ -55,25 +42,17 @@ static void find_name(const struct gpu_capset *capset)
 
 bool gpu_start(void)
 {
-    if (read32(GPU + ID) != MAGIC)
-        return false;
     write32(PLIC_PRIORITY + 4 * GPU_IRQ, 1);
     write32(PLIC_ENABLE, 1u << GPU_IRQ);
     write32(PLIC_THRESHOLD, 0);
     /* Traps stay off in mstatus: a pending interrupt only ends WFI. */
     __asm__ volatile("csrs mie, %0" ::"r"(1ul << 11));
-    write64(GPU + RING_BASE, (uint64_t)ring);
-    write32(GPU + RING_SIZE, DESCRIPTORS);
-    write32(GPU + INTERRUPT_ENABLE, 3);
-    write32(GPU + CONTROL, ENABLE);
-    write64(GPU + INFO_BASE, (uint64_t)information);
-    write32(GPU + INFO_SIZE, sizeof information);
     struct gpu_capset capset;
-    uint32_t size = read32(GPU + INFO_SIZE);
-    if (size > sizeof information || !gpu_decode_capset(information, size, &capset))
+    if (!gpu_ring_open(&ring, GPU, descriptors, DESCRIPTORS)
+        || !gpu_ring_describe(&ring, information, sizeof information, &capset))
         return false;
     error = capset.status;
-    if (read32(GPU + STATUS) & NO_DEVICE)
+    if (error)
         return false;
     find_name(&capset);
     uint64_t range[] = {(uint64_t)answers, sizeof answers};
