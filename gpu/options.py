@@ -17,7 +17,8 @@ class OpenClOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     platform: str = Field(
-        default="auto", description="part of the OpenCL platform's name; auto: the first"
+        default="auto",
+        description="part of the OpenCL platform's name; auto: the first, Oclgrind last",
     )
     device: str = Field(
         default="auto", description="auto, cpu, gpu, or part of the OpenCL device's name"

@@ -36,6 +36,8 @@ def choose(platform: str, device: str) -> Any:
         platforms = []
     if not platforms:
         raise LookupError("the host has no OpenCL platform")
+    # An interpreter is for those who ask for it.
+    platforms.sort(key=lambda each: "oclgrind" in each.name.lower())
     named = [p for p in platforms if platform == "auto" or platform.lower() in p.name.lower()]
     if not named:
         names = ", ".join(p.name for p in platforms)
@@ -85,8 +87,12 @@ def _bytes(value: Any, kind: str) -> bytes:
 
 
 def _formats(device: Any) -> dict[str, list[int]]:
-    """Channel orders and types one after another, by "access,type"."""
-    context = cl.Context([device])
+    """Channel orders and types one after another, by "access,type". LookupError where the device
+    makes no context."""
+    try:
+        context = cl.Context([device])
+    except cl.Error as error:
+        raise LookupError(f"the OpenCL device '{device.name}' cannot be used: {error}") from None
     found = {}
     for access in (1, 2, 4):
         for kind in range(0x10F1, 0x10F7):
