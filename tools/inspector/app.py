@@ -103,6 +103,8 @@ class Inspector(App[int]):
         try:
             await self._link.open()
             await ask("x-keep-failed", keep=True)
+            if self._owns:
+                await ask("human-monitor-command", command_line="history on")
             await ask("x-watch-events", events=_EVENTS)
             console = await ask("x-console", follow=True)
         except LinkError as error:

@@ -13,6 +13,9 @@ from tools.monitor.accesses import Accesses
 from tools.monitor.errors import MonitorError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypervisor.history import History
     from hypervisor.stops import Breakpoint, Watchpoint
     from tools.control import Control
 
@@ -48,6 +51,7 @@ class Actions:
         self.control.resume(lambda: self.machine.step(hart))
 
     def reset(self) -> None:
+        self.machine.changed("a reset by a monitor")
         if self.control.paused:
             self.machine.restart()
         else:
@@ -59,6 +63,7 @@ class Actions:
             press = getattr(device, "press", None)
             if press is not None and getattr(device.options, "power_button", False):
                 press("power")
+                self.machine.changed("the power button")
                 return
         arch = self.machine.description.cpu.arch
         raise MonitorError(
@@ -80,11 +85,13 @@ class Actions:
         if not 0 <= value < 1 << 8 * size:
             raise MonitorError(f"{value:#x} does not fit into {name}, which has {size} bytes")
         device.write(offset, size, value)
+        self.machine.changed(f"a store to {name} by a monitor")
 
     def peek(self, name: str) -> int:
         """Load a device's register, or a field of it, as the guest would: it may act on it."""
         device, offset, size, bits, _ = self._register(name, write=False)
         value: int = device.read(offset, size)
+        self.machine.changed(f"a load of {name} by a monitor")
         return value if bits is None else int(bits.of(value))
 
     def _register(self, name: str, write: bool) -> tuple[Any, int, int, Any, int]:
@@ -170,6 +177,57 @@ class Actions:
             if address is not None:
                 return address
         raise MonitorError(f"'{name}' is no number and no function of what was booted")
+
+    # -- the way back -------------------------------------------------------------------------
+
+    def keep_history(self, wanted: bool) -> None:
+        """Keep states from now on, so that the machine can be taken back; or drop them."""
+        from hypervisor.history import History
+
+        machine = self.machine
+        if wanted and machine.history is None:
+            machine.history = History(machine)
+        elif not wanted and machine.history is not None:
+            machine.history.close()
+            machine.history = None
+
+    def history(self) -> str:
+        """How far back the machine can be taken."""
+        history = self._kept()
+        return f"back to {history.beginning / 1e9:.6f} s, by {history.states} states"
+
+    def rewind(self, nanoseconds: int) -> str:
+        """Go back so much virtual time."""
+        return self._travel(lambda history: history.rewind(nanoseconds))
+
+    def back(self) -> str:
+        """Go back to the breakpoint or watchpoint that was met last."""
+        return self._travel(lambda history: history.run_back())
+
+    def step_back(self, hart: int) -> str:
+        """Go back by one instruction of a hart."""
+        return self._travel(lambda history: history.step_back(hart))
+
+    def to_last_write(self, address: int, hart: int) -> str:
+        """Go back to before the store that wrote 8 bytes at a virtual address last."""
+        return self._travel(lambda history: history.to_last_write(address, hart=hart))
+
+    def _kept(self) -> History:
+        if self.machine.history is None:
+            raise MonitorError("no history is kept; `history on` keeps one from then on")
+        return self.machine.history
+
+    def _travel(self, how: Callable[[History], Outcome]) -> str:
+        from hypervisor.history import HistoryError
+
+        history = self._kept()
+        if not self.control.paused:
+            raise MonitorError("the machine runs: stop it before you take it back")
+        try:
+            outcome = how(history)
+        except (HistoryError, StopError) as error:
+            raise MonitorError(str(error)) from None
+        return f"{outcome.sentence}; it is {self.machine.clock.now() / 1e9:.9f} s"
 
     # -- the rest -----------------------------------------------------------------------------
 

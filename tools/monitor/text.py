@@ -290,6 +290,30 @@ class TextMonitor:
     def _delete(self, number: str) -> None:
         self.actions.delete(self.number(number))
 
+    def _history(self, switch: str | None = None) -> str:
+        if switch not in (None, "on", "off"):
+            raise MonitorError("usage: history [on|off]")
+        if switch is not None:
+            self.actions.keep_history(switch == "on")
+            return f"history is {switch}"
+        return self.actions.history()
+
+    def _rewind(self, to: str, place: str | None = None) -> str:
+        from hypervisor.device.options import parse_duration
+
+        if to == "to-last-write" and place is not None:
+            return self.actions.to_last_write(self._place(place), self.hart)
+        try:
+            return self.actions.rewind(parse_duration(to))
+        except ValueError as error:
+            raise MonitorError(str(error)) from None
+
+    def _back(self) -> str:
+        return self.actions.back()
+
+    def _step_back(self) -> str:
+        return self.actions.step_back(self.hart)
+
     def _trace(self, events: str, to: str | None = None) -> str:
         if events == "off":
             return f"{self.actions.trace_off()} traces ended"
@@ -344,6 +368,12 @@ COMMANDS = {
         Command("break", "ADDR|FUNCTION", "stop before an instruction", _M._break),
         Command("watch", "ADDR [SIZE] [KIND]", "stop before a read, write or access", _M._watch),
         Command("delete", "NUMBER", "remove a breakpoint or watchpoint", _M._delete),
+        Command("history", "[on|off]", "keep states to go back to; how far that is", _M._history),
+        Command(
+            "rewind", "TIME | to-last-write ADDR", "go back: rewind 5ms, to a store", _M._rewind
+        ),
+        Command("back", "", "go back to the breakpoint that was met last", _M._back),
+        Command("step_back", "", "go back by one instruction", _M._step_back),
         Command("trace", "FILTER [FILE] | off", "trace events, as run --trace does", _M._trace),
         Command("snapshot", "FILE", "write a snapshot", _M._snapshot),
         Command("type", "TEXT", "type a line to the guest's console", _M._type),

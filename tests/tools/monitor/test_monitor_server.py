@@ -273,3 +273,30 @@ def test_place_that_is_taken_or_cannot_be_is_a_sentence(bench, tmp_path, name):
 def test_place_that_is_none_is_a_sentence(text):
     with pytest.raises(PlaceError, match="is not unix:PATH or tcp:HOST:PORT"):
         Place.parse(text)
+
+
+def test_machine_is_taken_back(monitor):
+    monitor("stop")
+    monitor("history on")
+    begun = monitor("x/1i $pc")
+    monitor("step")
+    while "paused" not in monitor("info status"):
+        pass
+
+    assert monitor("x/1i $pc") != begun
+    monitor("step_back")
+    assert monitor("x/1i $pc") == begun
+    assert monitor("history").startswith("back to ")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("rewind 5ms", "no history is kept"),
+        ("rewind soon", "is not a time"),
+        ("back", "no history is kept"),
+        ("history maybe", "usage: history"),
+    ],
+)
+def test_way_back_that_is_not_there_is_said(monitor, line, sentence):
+    assert sentence in monitor(line)
