@@ -35,10 +35,12 @@ class Link:
         self.replies: dict[int, list[tuple[int, int]]] = {}
         """Of messages that arrived and were not taken: index and error of what failed."""
         self._copied = 0
+        self._is_ready = False
 
     def start(self, blobs: Sequence[Blob]) -> None:
         """Get a worker, and let it map `blobs`. WorkerLostError where there is none."""
         self.worker = self._gpu.workers.take("execute")
+        self._is_ready = False
         self._copied = 0
         for blob in blobs:
             self.send_blob(blob)
@@ -132,7 +134,8 @@ class Link:
 
     def _arrive(self, reply: dict[str, Any]) -> None:
         assert self.worker is not None
-        if reply.get("ready") is True:
+        if reply.get("ready") is True and not self._is_ready:
+            self._is_ready = True
             return
         number, failed, copied = reply.get("done"), reply.get("failed"), reply.get("copied")
         if not (

@@ -29,7 +29,9 @@ from gpu.options import OpenClOptions
 
 START_SECONDS = 60.0
 """Host time that a worker may take until it has looked at the device."""
-MAX_MESSAGE = 64 << 20
+MAX_MESSAGE = 4 << 20
+MAX_RESULT = 64 << 20
+"""Bytes of what a compiler answers."""
 _LENGTH = struct.Struct("<I")
 _END_SECONDS = 5.0
 _PATIENCE = 4
@@ -74,6 +76,7 @@ class Worker:
         finally:
             there.close()
         self._pid = 0
+        self._longest = MAX_MESSAGE
         self._socket = here
         here.setblocking(False)
         self._poll = select.poll()
@@ -130,6 +133,7 @@ class Worker:
             os.close(fd)
         else:
             self._timeout = self._options.build_timeout / 1e9
+            self._longest = MAX_RESULT
             self.send(part)
 
     def count(self, commands: int) -> None:
@@ -142,16 +146,16 @@ class Worker:
         """Raises WorkerLostError when it is gone."""
         body = marshal.dumps(message)
         data = memoryview(_LENGTH.pack(len(body)) + body)
+        deadline = time.monotonic() + max(START_SECONDS, self._timeout)
         if fd is not None:
-            self._write(data[:1], fd)
+            self._write(data[:1], deadline, fd)
             data = data[1:]
         while data:
-            data = data[self._write(data) :]
+            data = data[self._write(data, deadline) :]
 
-    def _write(self, data: memoryview, fd: int | None = None) -> int:
+    def _write(self, data: memoryview, deadline: float, fd: int | None = None) -> int:
         if self.is_lost:
             raise WorkerLostError(self.is_lost)
-        deadline = time.monotonic() + max(START_SECONDS, self._timeout)
         while True:
             try:
                 if fd is not None:
@@ -165,8 +169,8 @@ class Worker:
     def _wait_writable(self, deadline: float) -> None:
         poll = select.poll()
         poll.register(self._socket, select.POLLOUT)
-        while not poll.poll(_SLICE * 1000):
-            self._look(deadline)
+        poll.poll(_SLICE * 1000)
+        self._look(deadline)
 
     def receive(self, seconds: float | None = None) -> Any:
         """The next message. Without `seconds`, the command it is at may take its timeout."""
@@ -175,8 +179,9 @@ class Worker:
             message = self.poll()
             if message is not None:
                 return message
-            if not self._poll.poll(_SLICE * 1000):
-                self._look(deadline)
+            # Bytes that come without end are no answer either.
+            self._poll.poll(_SLICE * 1000)
+            self._look(deadline)
 
     def poll(self) -> Any:
         """The next message that is there, None where there is none."""
@@ -184,7 +189,7 @@ class Worker:
             received = self._received
             if len(received) >= _LENGTH.size:
                 size = _LENGTH.unpack_from(received)[0]
-                if size > MAX_MESSAGE:
+                if size > self._longest:
                     raise self.lose("the GPU's worker sent nonsense")
                 end = _LENGTH.size + size
                 if len(received) >= end:

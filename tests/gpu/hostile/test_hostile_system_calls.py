@@ -136,17 +136,41 @@ def test_memory_beyond_the_limit_is_refused(attacker: Attacker) -> None:
     assert call(attacker, 9, 0, 1 << 36, 3, private, -1, 0) == -errno.ENOMEM
 
 
-def test_nonsense_on_its_socket_loses_only_the_context(attacker: Attacker) -> None:
-    source = """
-    __kernel void k(__global long *a) {
-        a[16] = 0x4141414141414141;
-        for (long fd = 3; fd < 32; fd++) {
-            long result;
+SENDER = """
+__kernel void k(__global long *a) {{
+    __global char *text = (__global char *)(a + 16);
+    char message[] = {{ {bytes} }};
+    for (int i = 0; i < sizeof message; i++) text[i] = message[i];
+    for (long round = 0; round < {rounds}L; round++)
+        for (long fd = 3; fd < 256; fd++) {{
+            long result, at = round < sizeof message ? round : sizeof message - 1;
             __asm__ volatile("mov $0x4000, %%r10; xor %%r8, %%r8; xor %%r9, %%r9; syscall"
-                : "=a"(result) : "a"(44L), "D"(fd), "S"(a + 16), "d"(8L)
+                : "=a"(result)
+                : "a"(44L), "D"(fd), "S"(text + {start}), "d"({size}L)
                 : "rcx", "r8", "r9", "r10", "r11", "memory");
-        }
-    }"""
+        }}
+}}"""
+READY = b'\x0e\0\0\0{"ready":true}'
+NONSENSE = b"\x05\0\0\0[1,2]"
+LONG = b"\xff\xff\xff\x7f"
+SLOW = b"\0\0\x3f\0" + b" "
+
+
+def sender(message: bytes, start: str = "0", size: int = 0, rounds: int = 1) -> str:
+    """A kernel that sends a message on whatever of its files is a socket."""
+    listed = ", ".join(str(byte) if byte < 128 else f"{byte - 256}" for byte in message)
+    return SENDER.format(bytes=listed, start=start, size=size or len(message), rounds=rounds)
+
+
+@pytest.mark.parametrize("message", [NONSENSE, LONG, READY], ids=["no object", "long", "ready"])
+def test_nonsense_on_its_socket_loses_only_the_context(attacker: Attacker, message: bytes) -> None:
+    assert attacker.run(sender(message)) is None
+    assert "nonsense" in attacker.reason()
+
+
+def test_endless_answers_do_not_hold_the_machine(attacker: Attacker) -> None:
+    """Byte by byte, so that there is always something and never a message."""
+    source = sender(SLOW, start="at", size=1, rounds=1 << 40)
 
     assert attacker.run(source) is None
-    assert "nonsense" in attacker.reason()
+    assert attacker.run("__kernel void k(__global int *a) { a[0] = 7; }") is not None
