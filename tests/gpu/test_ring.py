@@ -242,7 +242,6 @@ def test_state_has_the_picture_and_the_fences(guest: Guest) -> None:
     other.device.load(guest.device.save())
     other.device.scanout.watchers.append(seen.append)
     other.written = guest.written
-    other.device.core._complete()
     other.run(p.FlushScanout())
 
     assert other.load("FENCE", 8, 3) == pending
