@@ -24,6 +24,9 @@ Resume = Callable[[Context, int, int], Callable[[], None]]
 """The `signal` of a submission that a snapshot carried, by its context, ring and tag."""
 
 
+_SHOWN_KERNELS = 8
+
+
 class Gpu:
     """One device. A front end owns it, and calls everything on the machine's thread."""
 
@@ -96,6 +99,19 @@ class Gpu:
         self.copied += blob.copy_in(offset, size)
         if self.capture is not None:
             self.capture.reads(blob, offset, size)
+
+    def describe(self) -> list[str]:
+        """For a monitor: contexts, what is in flight, and the kernels that took most time."""
+        lines = [f"contexts: {len(self.contexts)}, commands so far: {self.commands}"]
+        for number, context in self.contexts.items():
+            waiting = sum(map(len, context.rings.values()))
+            lines.append(f"context {number} ({context.label}): {waiting} submissions in flight")
+        kernels = sorted(self.observation.kernels.items(), key=lambda each: -each[1].time)
+        for name, each in kernels[:_SHOWN_KERNELS]:
+            lines.append(
+                f"kernel {name}: {each.runs} runs of {each.items} work-items, {each.time} ns"
+            )
+        return lines
 
     def forget(self, context: Context) -> None:
         self.contexts.pop(context.number, None)

@@ -106,6 +106,9 @@ class RingGpu(Device):
         """What the display shows, as a PNG file; written to `path` where one is given."""
         return self.scanout.screenshot(path)
 
+    def describe(self) -> list[str]:
+        return self.core.describe()
+
     def close(self) -> None:
         self.core.close()
 

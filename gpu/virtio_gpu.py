@@ -120,6 +120,9 @@ class VirtioGpu(VirtioDevice):
         if index == _CONTROL:
             self.fences.forget()
 
+    def describe(self) -> list[str]:
+        return [] if self.core is None else self.core.describe()
+
     def close(self) -> None:
         if self.vnc is not None:
             self.vnc.close()
