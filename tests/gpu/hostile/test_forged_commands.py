@@ -9,7 +9,6 @@ import pytest
 
 from gpu import opencl as cl
 from gpu import protocol as p
-from gpu.commands import ROLES
 from gpu.opencl import Status
 from gpu.protocol_fields import Blob, Counted, Fixed, Kind, New, Number, Ref
 from gpu.testing import ANSWER_ROOM, ANSWERS, BULK, CONTEXT, QUEUE, GuestBench
@@ -80,11 +79,12 @@ def example(kind: type[p.Command]) -> p.Command:
 def forged() -> Iterator[tuple[str, p.Command, Status]]:
     """A command with one field that is wrong, and the error that it is due."""
     for kind in COMMANDS:
-        for name, role, is_list in ROLES[kind]:
-            for wrong, error in wrong_ids(role):
+        for field in kind.layout.fields:
+            is_list = isinstance(field.spec, Counted)
+            for wrong, error in wrong_ids(field.role) if field.role is not None else ():
                 command = example(kind)
-                setattr(command, name, (wrong,) if is_list else wrong)
-                yield f"{kind.name}-{name}-{wrong:#x}", command, error
+                setattr(command, field.name, (wrong,) if is_list else wrong)
+                yield f"{kind.name}-{field.name}-{wrong:#x}", command, error
         for field in kind.layout.fields:
             if isinstance(field.spec, Number) and field.role is None:
                 for number in wrong_numbers(field.spec):
