@@ -174,6 +174,9 @@ cl_int clGetDeviceInfo(cl_device_id asked, cl_device_info name, size_t size, voi
         GIVE(cl_platform_id, &the_platform);
     if (name == CL_DEVICE_PARENT_DEVICE)
         GIVE(cl_device_id, NULL);
+    /* Native kernels would be the guest's own code, which the host's device cannot run. */
+    if (name == CL_DEVICE_EXECUTION_CAPABILITIES)
+        GIVE(cl_bitfield, CL_EXEC_KERNEL);
     uint32_t length;
     const uint8_t *known = of_device(name, &length);
     if (known)

@@ -97,7 +97,9 @@ static void *map_buffer(cl_command_queue queue, cl_mem buffer, bool blocking, cl
                                           : piece->bytes;
     if (in_place) {
         mapping->id = id_new();
-        SEND(map_buffer, NULL, COMMAND(&c), .flags = flags, .offset = offset, .size = size,
+        /* The device wants to be told of a direction; a program need not say one. */
+        SEND(map_buffer, NULL, COMMAND(&c),
+             .flags = flags ? flags : CL_MAP_READ | CL_MAP_WRITE, .offset = offset, .size = size,
              .buffer = buffer->object.id, .id = mapping->id);
     } else if (flags & CL_MAP_WRITE_INVALIDATE_REGION) {
         SEND(marker, NULL, COMMAND(&c));

@@ -81,6 +81,10 @@ cl_program clCreateProgramWithSource(cl_context context, cl_uint count, const ch
         FAIL(CL_INVALID_CONTEXT);
     cl_int wrong;
     char *source = join(count, strings, lengths, &wrong);
+    if (!wrong && !*source) {
+        free(source);
+        wrong = CL_INVALID_VALUE;
+    }
     if (wrong)
         FAIL(wrong);
     lock();

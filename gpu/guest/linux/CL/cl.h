@@ -188,6 +188,9 @@ typedef struct _cl_buffer_region {
 #define CL_DEVICE_TYPE_CUSTOM (1 << 4)
 #define CL_DEVICE_TYPE_ALL 0xFFFFFFFF
 
+#define CL_EXEC_KERNEL (1 << 0)
+#define CL_EXEC_NATIVE_KERNEL (1 << 1)
+
 #define CL_DEVICE_TYPE 0x1000
 #define CL_DEVICE_VENDOR_ID 0x1001
 #define CL_DEVICE_MAX_COMPUTE_UNITS 0x1002
