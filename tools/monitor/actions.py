@@ -25,15 +25,22 @@ MOST_BYTES = 1 << 20
 
 
 class Actions:
-    """The commands that change something, for the text monitor and for QMP alike."""
+    """The commands that change something, for the text monitor and for QMP alike. Made on any
+    thread."""
 
     def __init__(self, control: Control) -> None:
         self.control = control
         self.machine = control.machine
-        self.accesses = Accesses(control.machine)
+        self.accesses: Accesses | None = None
+
+    def begin(self) -> None:
+        """Note accesses to registers from now on."""
+        if self.accesses is None:
+            self.accesses = Accesses(self.machine)
 
     def close(self) -> None:
-        self.accesses.close()
+        if self.accesses is not None:
+            self.accesses.close()
 
     # -- running ------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import click
@@ -25,11 +25,12 @@ def monitored(
     and click.BadParameter."""
     with ExitStack() as stack:
         if isinstance(console, Stdio):
-            console.monitor = lambda send: Lines(control.post, TextMonitor(Actions(control)), send)
+            console.monitor = lambda send: _behind_the_console(control, send)
         if monitor is None and qmp is None:
             yield
             return
         actions = Actions(control)
+        actions.begin()
         stack.callback(actions.close)
         log = control.machine.log
         if qmp is not None:
@@ -50,6 +51,13 @@ def _place(text: str, option: str) -> Place:
         return Place.parse(text)
     except PlaceError as error:
         raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def _behind_the_console(control: Control, send: Callable[[bytes], None]) -> Lines:
+    """What Ctrl-A c leads to, made at its first use by the thread that reads the keys."""
+    actions = Actions(control)
+    control.post(actions.begin)
+    return Lines(control.post, TextMonitor(actions), send)
 
 
 def _serve_stdio(control: Control, actions: Actions) -> None:

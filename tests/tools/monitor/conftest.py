@@ -69,6 +69,7 @@ class Bench:
         self.over = False
         self.control = Control(machine, lambda: self.over)
         self.actions = Actions(self.control)
+        self.actions.begin()
         self.qmp = QmpServer(self.control, self.actions, Place(path=str(folder / "qmp")))
         self.monitor = MonitorServer(self.control, self.actions, Place(path=str(folder / "mon")))
         self.outcome = None
