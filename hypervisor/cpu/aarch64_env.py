@@ -10,6 +10,7 @@ PSTATE = 328
 SP_EL = 600
 """Four banked stack pointers; that of the present mode is in `SP` meanwhile."""
 ELR_EL1 = 576
+TTBR0_EL1 = 776
 HCR_EL2 = 952
 ESR_EL1 = 992
 FAR_EL1 = 1056

@@ -79,6 +79,9 @@ def _compare_offsets(core: Core) -> None:
     expect("the offset of v9", hex(core.registers["v9"]), hex(7 << 64 | _VALUE))
     core.registers["HCR_EL2"] = 0x8000_0098
     expect("the offset of HCR_EL2", hex(_word(core, env.HCR_EL2)), hex(0x8000_0098))
+    core.registers["TTBR0_EL1"] = _VALUE
+    expect("the offset of TTBR0_EL1", hex(_word(core, env.TTBR0_EL1)), hex(_VALUE))
+    core.registers["TTBR0_EL1"] = 0
 
 
 def _word(core: Core, offset: int) -> int:

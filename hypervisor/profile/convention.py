@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
+from hypervisor.cpu import aarch64_env, riscv64_env
+
 Mode = Literal["user", "kernel", "machine"]
 
 
@@ -47,18 +49,18 @@ class Convention(ABC):
 class Riscv64(Convention):
     frame, stack, link = "s0", "sp", "ra"
     record = -16
-    space = """
-define internal i64 @space(ptr %env) {
-  %priv_at = getelementptr i8, ptr %env, i64 592
+    space = f"""
+define internal i64 @space(ptr %env) {{
+  %priv_at = getelementptr i8, ptr %env, i64 {riscv64_env.PRIV}
   %priv = load i64, ptr %priv_at
   %user = icmp eq i64 %priv, 0
-  %satp_at = getelementptr i8, ptr %env, i64 672
+  %satp_at = getelementptr i8, ptr %env, i64 {riscv64_env.SATP}
   %satp = load i64, ptr %satp_at
   %root = shl i64 %satp, 12
-  %address = and i64 %root, 72057594037923840
+  %address = and i64 %root, {(1 << 56) - (1 << 12)}
   %space = select i1 %user, i64 %address, i64 %priv
   ret i64 %space
-}
+}}
 """
 
     def mode(self, registers: Mapping[str, int]) -> Mode:
@@ -88,12 +90,26 @@ _RISCV_MODES: dict[int, Mode] = {0: "user", 1: "kernel", 3: "machine"}
 class Aarch64(Convention):
     frame, stack, link = "x29", "sp", "x30"
     record = 0
+    space = f"""
+define internal i64 @space(ptr %env) {{
+  %pstate_at = getelementptr i8, ptr %env, i64 {aarch64_env.PSTATE}
+  %pstate = load i64, ptr %pstate_at
+  %shifted = lshr i64 %pstate, 2
+  %level = and i64 %shifted, 3
+  %user = icmp eq i64 %level, 0
+  %table_at = getelementptr i8, ptr %env, i64 {aarch64_env.TTBR0_EL1}
+  %table = load i64, ptr %table_at
+  %address = and i64 %table, {(1 << 48) - (1 << 12)}
+  %space = select i1 %user, i64 %address, i64 %level
+  ret i64 %space
+}}
+"""
 
     def mode(self, registers: Mapping[str, int]) -> Mode:
         return "kernel" if registers["pstate"] >> 2 & 3 else "user"
 
     def root(self, registers: Mapping[str, int]) -> int:
-        return registers["TTBR0_EL1"] & (1 << 48) - 2
+        return registers["TTBR0_EL1"] & (1 << 48) - (1 << 12)
 
     def interrupted(self, registers: Mapping[str, int], pc: int) -> tuple[int, Mode] | None:
         base = registers["VBAR_EL1"]
@@ -106,5 +122,5 @@ class Aarch64(Convention):
         return "vectors", registers["VBAR_EL1"]
 
 
-CONVENTIONS: dict[str, type[Convention]] = {"riscv64": Riscv64}
+CONVENTIONS: dict[str, type[Convention]] = {"riscv64": Riscv64, "aarch64": Aarch64}
 """By the description's `cpu.arch`."""

@@ -54,11 +54,18 @@ class Sampler:
         self._walker = walker
         self._arrived = arrived
         self._units = to_units(period)
-        self.due = machine.clock.executed + self._units
-        """Bytes of executed code at which the next sample is taken."""
+        self._due = machine.clock.executed + self._units
         if machine.sampler is not None:
             raise ValueError("the machine is sampled already")
         machine.sampler = self
+
+    @property
+    def due(self) -> int:
+        """Bytes of executed code at which the next sample is taken."""
+        executed = self._machine.clock.executed
+        if self._due - executed > self._units:  # the machine was restored to an earlier time
+            self._due = executed + self._units
+        return self._due
 
     def close(self) -> None:
         self._machine.sampler = None
@@ -70,7 +77,7 @@ class Sampler:
         if behind < 0:
             return
         weight = behind // self._units + 1
-        self.due += weight * self._units
+        self._due += weight * self._units
         if self._arrived is not None:
             self._arrived(hart)
         sample = Sample(hart.index, self._walker.stack(hart))

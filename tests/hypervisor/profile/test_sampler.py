@@ -195,6 +195,19 @@ def test_harts_have_samples_of_their_own(workshop):
     assert {sample.hart for sample in profile.sampler.samples} == {0, 1, 2}
 
 
+def test_samples_go_on_where_a_machine_is_restored(guest):
+    snapshot = guest.snapshot()
+    profile = Profile(guest, 2_000)
+    guest.run(timeout=10)
+    first = profile.samples
+
+    guest.restore(snapshot)
+    guest.run(timeout=10)
+    profile.close()
+
+    assert first <= profile.samples - first + 1 <= first + 1
+
+
 def test_a_machine_has_one_sampler(guest):
     profile = Profile(guest)
 
