@@ -133,3 +133,8 @@ def test_closing_gives_the_descriptor_back():
     Memory(BASE, SIZE).close()
 
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_file_of_the_ram_cannot_be_shrunk_by_who_is_given_it(memory):
+    with pytest.raises(PermissionError):
+        os.ftruncate(memory.fd, PAGE)

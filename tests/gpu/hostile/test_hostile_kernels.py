@@ -126,6 +126,30 @@ def test_worker_has_nothing_of_the_hypervisor_or_another_context(
     assert HOSTS_SECRET not in memory
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into the worker from outside")
+@pytest.mark.parametrize(("isolation", "has_granted"), [("shared", True), ("strict", False)])
+def test_worker_maps_no_more_of_the_guest_than_its_isolation_says(
+    isolation: str, has_granted: bool
+) -> None:
+    granted, kept, named = b"granted, but never named", b"never granted at all", b"named data"
+    with GuestBench(isolation=isolation) as guest:
+        guest.context.revoke(BULK)
+        guest.context.grant(BULK, [(0x8000_0000 + guest.bulk_at, 1 << 20)])
+        guest.set_up()
+        guest.write(0, named)
+        guest.write(8192, granted)
+        guest.write(2 << 20, kept)
+        guest.do(
+            p.CreateBuffer(id=20, context=CONTEXT, size=4096),
+            p.WriteBuffer(queue=2, buffer=20, size=64, blob=BULK),
+        )
+        memory = memory_of(guest.context.link.worker.pid)
+
+    assert named in memory
+    assert (granted in memory) == has_granted
+    assert kept not in memory
+
+
 def memory_of(pid: int) -> bytes:
     """What a process can read of its memory."""
     found = []
