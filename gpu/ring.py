@@ -15,9 +15,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from pydantic import Field
+
 from gpu import protocol
 from gpu.context import Context
 from gpu.core import Gpu
+from gpu.display import DisplayOptions, serve
 from gpu.opencl import Status
 from gpu.options import GpuOptions
 from gpu.scanout import Format, GuestPixels, Picture, Scanout
@@ -32,10 +35,14 @@ ENABLED, BROKEN, LOST, NO_DEVICE = 1, 2, 4, 8
 FENCE_DONE, RING_BROKEN = 1, 2
 
 
+class RingOptions(GpuOptions):
+    display: DisplayOptions = Field(default=DisplayOptions(), description="the display")
+
+
 class RingGpu(Device):
     """A GPU of one context."""
 
-    Options = GpuOptions
+    Options = RingOptions
     type = "gpu.ring"
     fault_points = frozenset({"commands"})
     summary = "GPU with a ring of submissions, for bare metal"
@@ -79,8 +86,9 @@ class RingGpu(Device):
     def __init__(self, name: str, options: Any, board: Board) -> None:
         super().__init__(name, options, board)
         self.core = Gpu(name, options, board)
-        self.live = options.timing == "host"
-        self.scanout = Scanout(640, 480)
+        self.scanout = Scanout(options.display.width, options.display.height)
+        self.vnc = serve(name, board, options.display, self.scanout)
+        self.live = self.vnc is not None or options.timing == "host"
         self._context: Context | None = None
         self._taken = 0
         self._flushes: list[list[int]] = []
@@ -110,6 +118,8 @@ class RingGpu(Device):
         return self.core.describe()
 
     def close(self) -> None:
+        if self.vnc is not None:
+            self.vnc.close()
         self.core.close()
 
     # -- registers ----------------------------------------------------------------------------

@@ -108,7 +108,7 @@ class VirtioGpu(VirtioDevice):
         """The resource that the scanout shows; 0: none."""
         self.vnc = serve(name, board, display, self.scanout)
         board.seat.screens.append(self.resize)
-        self.live = self.vnc is not None
+        self.live = self.vnc is not None or (options.compute and options.timing == "host")
 
     def reset(self) -> None:
         super().reset()
