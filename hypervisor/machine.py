@@ -239,6 +239,12 @@ class Machine:
         self.events.publish(Reset(self.clock.now()))
         self.reset()
 
+    def power_button(self) -> None:
+        """Press it, for the guest to act on. LookupError: the machine has none."""
+        if not any(device.press_power_button() for device in self.devices.values()):
+            raise LookupError("the machine has no power button; a device of type arm.pl061 has one")
+        self.changed("the power button")
+
     def kick(self) -> None:
         """From any thread: reach a safe point soon."""
         self.clock.cell.deadline = 0
@@ -441,7 +447,7 @@ class Machine:
             self.events.gather()
         if self.sampler is not None:
             self.sampler.ran(hart)
-        if reason in (Reason.NONE, Reason.YIELD):
+        if reason == Reason.NONE:
             # A hart that waits may find an interrupt that it masks, and would spin.
             self.turns.give_way()
         elif reason == Reason.FIRMWARE_CALL:

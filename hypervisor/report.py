@@ -55,6 +55,6 @@ def disassemble(hart: Hart, address: int | None = None, count: int = 6) -> list[
 
 
 def _table(values: list[tuple[str, int]]) -> list[str]:
-    width = max(8, *(len(name) for name, _ in values))
+    width = max(8, *(len(name) + 1 for name, _ in values))
     cells = [f"{name:>{width}} {value:016x}" for name, value in values]
     return ["".join(cells[n : n + 4]) for n in range(0, len(cells), 4)]

@@ -65,7 +65,7 @@ class Turns:
         return hart
 
     def give_way(self) -> None:
-        """The present hart has nothing to do, or spins: others come first."""
+        """The present hart has nothing to do: others come first."""
         if self.slice_end is not None:
             self.slice_end = self._clock.units
 

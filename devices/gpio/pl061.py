@@ -99,6 +99,11 @@ class Pl061(Primecell):
 
     # -- lines --------------------------------------------------------------------------------
 
+    def press_power_button(self) -> bool:
+        if self.options.power_button:
+            self.press()
+        return bool(self.options.power_button)
+
     def press(self, button: str = "power") -> None:
         """Push a button and let go of it after 100 ms of virtual time."""
         if not self.options.power_button or button != "power":

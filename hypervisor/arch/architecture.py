@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from hypervisor.boot.firmware import Firmware
 from hypervisor.boot.layout import Placement
+from hypervisor.boot.loadable import Loadable
 from hypervisor.cpu.cells import ClockCell
 from hypervisor.cpu.hart import Hart
 from hypervisor.device.tree import Node
@@ -36,6 +38,11 @@ class Architecture(ABC):
     @abstractmethod
     def tree(self, machine: Machine, initrd: tuple[int, int] | None) -> Node:
         """The device tree's root. `initrd`: (start, end) addresses of the initial RAM disk."""
+
+    def wants_tree_first(self, programs: Sequence[Loadable], is_firmware: bool) -> bool:
+        """Whether what starts (`is_firmware`: it is not a kernel) looks for the device tree at the
+        start of RAM."""
+        return False
 
     @abstractmethod
     def enter(self, machine: Machine, placement: Placement, entry: int) -> None:

@@ -2,7 +2,8 @@
 
 Programs go low: Linux at `text_offset` from a 2 MiB boundary, as its boot protocol asks, anything
 else that has no address of its own at the start of RAM. The initial RAM disk and the device tree
-go high, but within the first GiB, which every kernel maps early.
+go high, but within the first GiB, which every kernel maps early. Firmware that looks for the tree
+at the start of RAM gets it there, and goes to the next 2 MiB boundary.
 """
 
 from __future__ import annotations
@@ -59,13 +60,17 @@ def place(
     programs: Sequence[Loadable],
     build_tree: TreeBuilder,
     initrd: bytes | None = None,
+    tree_first: bool = False,
 ) -> Placement:
     """Lay out `programs` (entered first: a kernel, or firmware and what it starts) in RAM.
 
-    `ram` is (base, size). BootError says what does not fit, and how much RAM would do.
+    `ram` is (base, size). `tree_first`: the device tree goes to the start of RAM. BootError says
+    what does not fit, and how much RAM would do.
     """
     base, size = ram
     plan = _Plan(base, size)
+    if tree_first:
+        plan.reserve(ALIGNMENT)
     entries = tuple(plan.program(program) for program in programs)
     span: tuple[int, int] | None = None
     if initrd:
@@ -76,7 +81,10 @@ def place(
     is_linux = any(program.kind == "linux" for program in programs)
     if is_linux and len(blob) > ALIGNMENT:
         raise BootError(f"the device tree has {len(blob)} bytes; Linux takes {ALIGNMENT} at most")
-    tree = plan.high("the device tree", blob, ALIGNMENT if is_linux else _PAGE)
+    if tree_first:
+        tree = plan.first("the device tree", blob)
+    else:
+        tree = plan.high("the device tree", blob, ALIGNMENT if is_linux else _PAGE)
     plan.check()
     return Placement(tuple(plan.pieces), entries, tree.address, span)
 
@@ -106,6 +114,18 @@ class _Plan:
                 self._inside(program.name, address, size)
             self._low.append(Piece(program.name, address, data, size))
         return program.entry + moved
+
+    def reserve(self, size: int) -> None:
+        """Keep the start of RAM free for what is known later."""
+        self._low.append(Piece("the device tree", self.base, b"", size))
+
+    def first(self, what: str, data: bytes) -> Piece:
+        """Fill what was reserved."""
+        room = self._low[0].size
+        if len(data) > room:
+            raise BootError(f"{what} has {len(data)} bytes; {room} are free at the start of RAM")
+        self._low[0] = Piece(what, self.base, data, room)
+        return self._low[0]
 
     def high(self, what: str, data: bytes, alignment: int) -> Piece:
         """Place `data` as high as it goes, in what is free of the first GiB."""

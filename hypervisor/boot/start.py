@@ -27,7 +27,8 @@ def start(machine: Machine) -> None:
     if boot.initrd is not None:
         initrd = read_file(machine.resolve_file(boot.initrd), boot.initrd)
     ram = (machine.memory.base, machine.memory.size - machine.arch.reserved)
-    placement = place(ram, programs, lambda span: device_tree(machine, span), initrd)
+    first = machine.arch.wants_tree_first(programs, is_firmware=boot.firmware is not None)
+    placement = place(ram, programs, lambda span: device_tree(machine, span), initrd, first)
     for piece in placement.pieces:
         machine.memory.write(piece.address, piece.data)
     for blob in boot.load:

@@ -50,6 +50,15 @@ def address_problems(root: Node, memory: Memory | None, devices: Devices) -> Ite
     yield from _overlaps(ranges)
 
 
+def architecture_problems(root: Node, arch: str, devices: Devices) -> Iterator[Problem]:
+    """Devices that machines of another architecture have."""
+    for name, entry in devices.items():
+        if entry.model.arch not in (None, arch):
+            node = root.deepest(("devices", name, "type"))[0]
+            said = f"a {entry.type} is for {entry.model.arch}; this machine is {arch}"
+            yield Problem(node.mark, f"devices.{name}.type: {said}")
+
+
 def _overlaps(ranges: Sequence[_Range]) -> Iterator[Problem]:
     for index, later in enumerate(ranges):
         for earlier in ranges[:index]:

@@ -77,6 +77,8 @@ class _Loader:
         self.faults, problems = read_faults(self.root, self.devices, names)
         self.problems += problems
         if document is not None:
+            arch = document.cpu.arch
+            self.problems += checks.architecture_problems(self.root, arch, self.devices)
             self.problems += checks.trace_problems(self.root, document.trace)
         if self.problems or document is None:
             raise DescriptionError(self.problems)

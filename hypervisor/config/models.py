@@ -128,7 +128,9 @@ class Boot(Part):
     initrd: FileRef | None = Field(default=None, description="initial RAM disk for the kernel")
     command_line: str = Field(default="", max_length=4096, description="the kernel's arguments")
     firmware: FileRef | None = Field(
-        default=None, description="machine-mode firmware, loaded at the start of RAM, runs first"
+        default=None,
+        description="firmware, which runs first: in machine mode at the start of RAM (riscv64), or "
+        "at EL1 with the device tree there (aarch64)",
     )
     dtb: Annotated[FileRef | None, BeforeValidator(_auto_is_none, json_schema_input_type=str)] = (
         Field(default=None, description="device tree blob; auto generates it from this description")

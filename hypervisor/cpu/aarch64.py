@@ -1,5 +1,8 @@
 """An AArch64 core (Armv8-A, EL1 and EL0) on one Unicorn instance.
 
+WFI waits. WFE and YIELD go on at once, which the architecture allows: what they wait for may have
+come already.
+
 Firmware calls (PSCI by HVC or SMC) leave the run; interrupts come by HCR_EL2.VI and VF, the virtual
 interrupt lines, which the engine takes natively.
 """
@@ -33,7 +36,6 @@ from hypervisor.device.line import Line
 IRQ, FIQ = 0, 1
 _JUMP_AND_WAIT = bytes.fromhex("01000014 7f2003d5")
 """b .+4; wfi"""
-_WFI = bytes.fromhex("7f2003d5")
 _INS_MRS, _INS_MSR, _INS_SYS = 1, 2, 3
 
 _SCR_EL3 = 0x5B1  # EL1 is non-secure and AArch64; HVC enabled
@@ -182,10 +184,6 @@ class Core(hart.Hart):
             self.cell.timer_changed = 0
             self._update_timers()
         return reason
-
-    def _halted(self) -> int:
-        """WFI waits. WFE and YIELD go on: what they wait for may have come already."""
-        return Reason.NONE if self.read_virtual(self.pc - 4, 4) == _WFI else Reason.YIELD
 
     def stop(self) -> None:
         """Its timers stop with it."""

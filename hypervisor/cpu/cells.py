@@ -39,11 +39,10 @@ class Reason:
     DEADLINE = 1
     FIRMWARE_CALL = 2
     DOUBLE_FAULT = 3
-    YIELD = 4  # it goes on at once, but others may have more to do
-    CODE_CHECK = 5  # seen by `Hart.run` only
-    BREAKPOINT = 6
-    STEP = 7
-    WATCHPOINT = 8
+    CODE_CHECK = 4  # seen by `Hart.run` only
+    BREAKPOINT = 5
+    STEP = 6
+    WATCHPOINT = 7
 
 
 TRAP_CAUSES = 32

@@ -128,10 +128,6 @@ class Hart(ABC):
     def _access_fault(self, error: int) -> None:
         """The engine ended with `error`: give the guest its exception, or raise EngineError."""
 
-    def _halted(self) -> int:
-        """The engine left by itself: a `Reason`, NONE for a wait."""
-        return Reason.NONE
-
     # -- memory -------------------------------------------------------------------------------
 
     def map_ram(self, base: int, size: int, host: int) -> None:
@@ -204,8 +200,7 @@ class Hart(ABC):
             self._access_fault(error)
         elif cell.reason == Reason.NONE:
             self._leave_block(self._pc.value)
-            cell.reason = self._halted()
-            self.waiting = cell.reason == Reason.NONE
+            self.waiting = True
         self.executed += clock.units - before
         clock.visible = clock.units
         if cell.code_check:

@@ -114,6 +114,10 @@ class Device:
         """Lines that tell a person what the device's registers do not."""
         return []
 
+    def press_power_button(self) -> bool:
+        """Push the machine's power button if it is on this device; whether it is."""
+        return False
+
     def restored(self) -> None:
         """Called after `load`: re-raise lines, re-submit host requests."""
 

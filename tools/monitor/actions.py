@@ -66,16 +66,13 @@ class Actions:
 
     def power_down(self) -> None:
         """Press the power button, for the guest to act on."""
-        for device in self.machine.devices.values():
-            press = getattr(device, "press", None)
-            if press is not None and getattr(device.options, "power_button", False):
-                press("power")
-                self.machine.changed("the power button")
-                return
-        arch = self.machine.description.cpu.arch
-        raise MonitorError(
-            f"this {arch} machine has no power button; use the guest's poweroff, or quit"
-        )
+        try:
+            self.machine.power_button()
+        except LookupError:
+            arch = self.machine.description.cpu.arch
+            raise MonitorError(
+                f"this {arch} machine has no power button; use the guest's poweroff, or quit"
+            ) from None
 
     def quit(self) -> None:
         self.control.end(Outcome("stopped", "stopped by its monitor"))

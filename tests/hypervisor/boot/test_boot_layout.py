@@ -40,6 +40,19 @@ def test_linux_goes_two_mib_into_ram_and_the_rest_high():
     assert by_name(placement)["the initial RAM disk"] == placement.initrd[0]
 
 
+def test_tree_goes_first_where_firmware_looks_for_it_there():
+    placement = place(RAM, [raw(1000), kernel()], tree, b"cpio", tree_first=True)
+
+    assert placement.tree == BASE
+    assert placement.entries == (BASE + 2 * MIB, BASE + 4 * MIB)
+    assert placement.pieces[0].data == TREE
+
+
+def test_tree_that_is_too_large_for_the_start_of_ram_is_refused():
+    with pytest.raises(BootError, match="2097152 are free at the start of RAM"):
+        place(RAM, [raw(1000)], lambda span: bytes(3 * MIB), tree_first=True)
+
+
 def test_linux_starts_from_a_two_mib_boundary():
     placement = place((BASE + 4096, 64 * MIB), [kernel()], tree)
 

@@ -55,12 +55,17 @@ class FakeDisk(Device):
         return int(options.size)
 
 
+class FakeGic(Device):
+    type = "fake.gic"
+    arch = "aarch64"
+
+
 class FakeHub(Device):
     type = "fake.hub"
     address_size = 0
 
 
-FAKES = {model.type: model for model in (FakePlic, FakeUart, FakeDisk, FakeHub)}
+FAKES = {model.type: model for model in (FakePlic, FakeUart, FakeDisk, FakeGic, FakeHub)}
 
 
 def find_fake(name: str, directory: str) -> type[Device]:

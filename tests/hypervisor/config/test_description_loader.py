@@ -338,6 +338,11 @@ def test_unreadable_file_is_reported(problems: Problems, tmp_path: Path) -> None
             "letters, digits, '_' and '-'",
         ),
         (
+            "disk0: {type: fake.disk, at: 0x1000_1000",
+            "gic: {type: fake.gic, at: 0x1000_1000",
+            "8:15: devices.gic.type: a fake.gic is for aarch64; this machine is riscv64",
+        ),
+        (
             "irq: plic.1}",
             "read_only: off}",
             "8:56: devices.disk0.read_only: must be true or false, not 'off'; write false",

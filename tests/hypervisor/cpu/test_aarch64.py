@@ -10,7 +10,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from hypervisor.cpu.aarch64 import Core
-from hypervisor.cpu.cells import NEVER, UNITS_PER_TICK, Reason
+from hypervisor.cpu.cells import NEVER, UNITS_PER_TICK, Reason, link
 from hypervisor.memory import Memory
 from hypervisor.time.clock import VirtualClock
 
@@ -292,3 +292,156 @@ def test_first_block_of_all_is_known_to_hold_code(rig):
     core.run()
 
     assert core.cell.page_count == 1
+
+
+def test_ic_acts_on_the_instructions_that_follow_it(rig):
+    core = rig.load("""
+        mov x9, 2
+    again:
+        adr x1, new
+        ldr w1, [x1]
+        adr x0, patched
+        str w1, [x0]
+        dc cvau, x0
+        dsb ish
+        ic ivau, x0
+        dsb ish
+        isb
+    patched:
+        mov x2, 1
+        subs x9, x9, 1
+        b.ne again
+        wfi
+    new: mov x2, 2
+    """)
+
+    while not core.waiting:
+        rig.clock.cell.deadline = NEVER
+        core.run()
+
+    assert core.registers["x2"] == 2
+
+
+def test_ic_on_one_core_is_seen_by_another(rig):
+    other = Core(1, rig.clock.cell)
+    other.map_ram(RAM, rig.memory.size, rig.memory.host_address)
+    link(rig.clock.cell, [rig.core.cell, other.cell])
+    rig.memory.write(RAM + 0x1000, RETURN_1)
+    call = "ldr x10, =0x40001000\n blr x10\n wfi\n wfi\n"
+    patcher = "ldr x10, =0x40001000\n ldr w1, new\n str w1, [x10]\n dsb ish\n ic ivau, x10\n"
+    code = rig.assemble(call)
+    rig.memory.write(RAM + 0x2000, code)
+
+    other.begin(RAM + 0x2000)
+    rig.clock.cell.deadline = NEVER
+    other.run()
+    rig.run(patcher + "dsb ish\n isb\n wfi\n new: mov x0, 2")
+    before = other.registers["x0"]
+    other.pc = RAM + 0x2000
+    rig.clock.cell.deadline = NEVER
+    other.run()
+    after = other.registers["x0"]
+    other.close()
+    rig.clock.cell.harts = 0
+
+    assert (before, after) == (1, 2)
+
+
+@pytest.mark.parametrize(("instruction", "end"), [("wfi", 4), ("wfe", 8), ("yield", 8)])
+def test_only_wfi_waits(rig, instruction, end):
+    core = rig.load(f"{instruction}\n wfi")
+
+    assert core.run() == Reason.NONE
+    assert core.waiting
+    assert core.pc == RAM + end
+    assert rig.clock.cell.units == end
+
+
+def test_fiq_is_taken_at_its_own_vector(rig):
+    core = rig.load("""
+        adr x0, vectors
+        msr vbar_el1, x0
+        msr daifclr, 1
+    1:  add x5, x5, 1
+        b 1b
+    .balign 2048
+    vectors:
+        .space 0x300
+        mov x24, 7
+        b .
+    """)
+    rig.clock.cell.deadline = 20_000
+    core.run()
+    core.interrupt(1).set(True)
+    core.take_interrupt_lines()
+    rig.clock.cell.deadline = 40_000
+    core.run()
+
+    assert core.registers["x24"] == 7
+
+
+@pytest.mark.parametrize(("access", "details"), [("ldr x6, [x1]", 0x10), ("str x6, [x1]", 0x50)])
+def test_access_to_nothing_is_an_external_abort(rig, access, details):
+    core = rig.run(f"{VECTORS}\n mov x1, 0x10000000\n adr x19, fault\nfault: {access}\n")
+
+    syndrome = core.registers["x20"]
+    assert syndrome >> 26 == 0x25
+    assert syndrome & 0xFF == details
+    assert syndrome >> 10 & 1 == 1
+    assert core.registers["x21"] == core.registers["x19"]
+
+
+def test_state_is_the_same_after_save_and_load(rig):
+    core = rig.run("""
+        mov x0, 3 << 20
+        msr cpacr_el1, x0
+        isb
+        mov x1, 0x4242
+        dup v3.2d, x1
+        fmov d4, 1.5
+        msr fpcr, xzr
+        mov x2, 0x40080000
+        mov sp, x2
+        msr spsel, 0
+        mov x2, 0x40090000
+        mov sp, x2
+        msr tpidr_el1, x1
+        ldxr x5, [x2]
+        subs x6, x1, x1
+        wfi
+    """)
+    saved = core.save()
+    other = Core(0, rig.clock.cell)
+    other.map_ram(RAM, rig.memory.size, rig.memory.host_address)
+
+    other.load(saved)
+    again = other.save()
+    other.close()
+
+    assert again == saved
+    assert saved["registers"]["v3"] == 0x4242 << 64 | 0x4242
+    assert saved["registers"]["SP_EL0"] == saved["registers"]["sp"] == 0x40090000
+    assert saved["registers"]["SP_EL1"] == 0x40080000
+    assert saved["registers"]["exclusive_address"] == 0x40090000
+
+
+def test_walk_finds_both_mappings_of_a_page(rig):
+    core = rig.core
+    patch(rig, "nop")
+
+    assert core.translate(RAM + 0x20010) == RAM + 0x20010
+    assert core.translate(RAM + 0x100008) == RAM + 0x20008
+    assert core.translate(RAM + 0x101000) is None
+    assert [step.level for step in core.page_walk(RAM)[0]] == [1, 2, 3]
+
+
+def test_core_that_stops_and_starts_again_has_its_reset_state(rig):
+    core = rig.run("mov x0, 1\n msr cntv_ctl_el0, x0\n msr tpidr_el1, x0\n wfi")
+    core.stop()
+
+    core.begin(RAM, 5)
+
+    assert core.registers["x0"] == 5
+    assert core.registers["TPIDR_EL1"] == 0
+    assert core.registers["CNTV_CTL_EL0"] == 0
+    assert (core.stopped, core.waiting) == (False, False)
