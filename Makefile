@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := passt qemu-utils qemu-system-misc e2fsprogs device-tree-compiler cpio iproute2 xz-utils gnupg gdb-multiarch
+PACKAGES := passt qemu-utils qemu-system-misc qemu-system-arm e2fsprogs device-tree-compiler cpio iproute2 xz-utils gnupg gdb-multiarch
 
 .PHONY: run test check format unit guest docs bench fuzz soak packages gpu-guest clean
 

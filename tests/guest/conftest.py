@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,36 @@ from hypervisor import Machine
 from hypervisor.images import Images, cpio
 
 ROOT = Path(__file__).parents[2]
-DEBIAN = str(ROOT / "configs" / "riscv64-debian.yaml")
 PROGRAMS = Path(__file__).parent / "programs"
 PROMPT = "\n# "
 
 Step = Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What the guests of one architecture are made of."""
+
+    config: str
+    """The description that boots Debian to a shell."""
+    shell: str
+    """Its initial RAM disk."""
+    target: str
+    """Zig's name for programs of the guest."""
+
+
+PLATFORMS = {
+    "riscv64": Platform(
+        str(ROOT / "configs" / "riscv64-debian.yaml"),
+        "image:debian-riscv64/busybox",
+        "riscv64-linux-musl",
+    ),
+    "aarch64": Platform(
+        str(ROOT / "configs" / "aarch64-debian.yaml"),
+        "image:debian-arm64/busybox",
+        "aarch64-linux-musl",
+    ),
+}
 
 BOOT: tuple[Step, ...] = (
     ("until", 500_000_000),
@@ -76,6 +102,7 @@ class Guest:
     """How to make one kind of machine."""
 
     harts: int
+    config: str
     initrd: Path
     _runs: list[Run]
 
@@ -84,11 +111,11 @@ class Guest:
         return [f"cpu.harts={self.harts}", f"boot.initrd={self.initrd}"]
 
     def load(self) -> Machine:
-        return Machine.load(DEBIAN, self.overrides)
+        return Machine.load(self.config, self.overrides)
 
     def run(self, *steps: Step) -> Run:
         """Start a scenario beside this process."""
-        spec = {"machine": DEBIAN, "overrides": self.overrides, "steps": steps}
+        spec = {"machine": self.config, "overrides": self.overrides, "steps": steps}
         script = str(Path(__file__).with_name("scenario.py"))
         process = subprocess.Popen(
             [sys.executable, script, json.dumps(spec)],
@@ -118,58 +145,66 @@ class Reference:
 
 
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the guest programs, compiled for static musl."""
-    folder = tmp_path_factory.mktemp("programs")
-    for source in sorted(PROGRAMS.glob("*.c")):
+def initrd_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`initrd_of(arch)`: the image's busybox initramfs, and the programs in /usr/test (Linux takes
+    archives in a row)."""
+
+    @cache
+    def make(arch: str) -> Path:
+        platform = PLATFORMS[arch]
+        archive = Images().path(platform.shell).read_bytes()
+        members = [cpio.Member(name, stat.S_IFDIR | 0o755) for name in ("usr", "usr/test")]
+        folder = tmp_path_factory.mktemp(f"programs-{arch}")
+        for file in _compile(platform, arch, folder):
+            members.append(
+                cpio.Member(f"usr/test/{file.name}", stat.S_IFREG | 0o755, file.read_bytes())
+            )
+        path = folder / "initrd"
+        path.write_bytes(archive + cpio.write(members))
+        return path
+
+    return make
+
+
+def _compile(platform: Platform, arch: str, folder: Path) -> list[Path]:
+    """The guest programs, for static musl: those for all architectures, and this one's own."""
+    sources = [*PROGRAMS.glob("*.c"), *(PROGRAMS / arch).glob("*.c")]
+    for source in sources:
         subprocess.run(
             [
-                *(sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-linux-musl"),
+                *(sys.executable, "-m", "ziglang", "cc", "-target", platform.target),
                 *("-static", "-O2", "-s", "-Wall", "-Wextra", "-Wno-sign-compare"),
                 *("-o", str(folder / source.stem), str(source)),
             ],
             check=True,
         )
-    return folder
+    return sorted(folder / source.stem for source in sources)
 
 
 @pytest.fixture(scope="session")
-def initrd(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The image's busybox initramfs, and the programs in /usr/test (Linux takes archives in a
-    row)."""
-    archive = Images().path("image:debian-riscv64/busybox").read_bytes()
-    members = [cpio.Member(name, stat.S_IFDIR | 0o755) for name in ("usr", "usr/test")]
-    for file in sorted(programs.iterdir()):
-        members.append(
-            cpio.Member(f"usr/test/{file.name}", stat.S_IFREG | 0o755, file.read_bytes())
-        )
-    path = tmp_path_factory.mktemp("initrd") / "initrd"
-    path.write_bytes(archive + cpio.write(members))
-    return path
-
-
-@pytest.fixture(scope="session")
-def guest_of(initrd: Path) -> Iterator[Callable[[int], Guest]]:
-    """`guest_of(harts)`."""
+def guest_of(initrd_of: Callable[[str], Path]) -> Iterator[Callable[..., Guest]]:
+    """`guest_of(harts, arch)`."""
     runs: list[Run] = []
-    yield lambda harts: Guest(harts, initrd, runs)
+
+    def make(harts: int, arch: str = "riscv64") -> Guest:
+        return Guest(harts, PLATFORMS[arch].config, initrd_of(arch), runs)
+
+    yield make
     for run in runs:
         run.stop()
 
 
 @pytest.fixture(scope="session")
 def reference_of(
-    guest_of: Callable[[int], Guest], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[int], Reference]:
-    """`reference_of(harts)`: booted at its first use, then kept."""
-    known: dict[int, Reference] = {}
+    guest_of: Callable[..., Guest], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Reference]:
+    """`reference_of(harts, arch)`: booted at its first use, then kept."""
 
-    def make(harts: int) -> Reference:
-        if harts not in known:
-            known[harts] = _reference(guest_of(harts), tmp_path_factory.mktemp(f"harts{harts}"))
-        return known[harts]
+    @cache
+    def make(harts: int, arch: str) -> Reference:
+        return _reference(guest_of(harts, arch), tmp_path_factory.mktemp(f"{arch}-{harts}"))
 
-    return make
+    return lambda harts, arch="riscv64": make(harts, arch)
 
 
 def _reference(guest: Guest, folder: Path) -> Reference:
@@ -212,13 +247,13 @@ def busy_host() -> Iterator[None]:
 
 @pytest.fixture
 def restored(
-    reference_of: Callable[[int], Reference], request: pytest.FixtureRequest
-) -> Iterator[Callable[[int], Machine]]:
-    """`restored(harts)`: a machine of this test's own, at the shell's prompt."""
+    reference_of: Callable[..., Reference], request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Machine]]:
+    """`restored(harts, arch)`: a machine of this test's own, at the shell's prompt."""
     machines: list[Machine] = []
 
-    def make(harts: int) -> Machine:
-        reference = reference_of(harts)
+    def make(harts: int, arch: str = "riscv64") -> Machine:
+        reference = reference_of(harts, arch)
         machine = reference.guest.load()
         machines.append(machine)
         machine.restore(reference.snapshots["shell"])
@@ -238,6 +273,7 @@ def ask() -> Callable[..., str]:
     def run(machine: Machine, command: str, timeout: float = 300) -> str:
         machine.console.send(command + "\n")
         answer = machine.console.expect(PROMPT, timeout=timeout).replace("\r", "")
+        answer = answer.replace("\x1b[6n", "")  # some shells ask where the cursor is
         for character in command:  # the shell breaks a long line into several
             answer = answer[answer.index(character) + 1 :]
         return answer.removeprefix("\n").removesuffix(PROMPT).removesuffix(PROMPT[1:])

@@ -9,12 +9,16 @@ import pytest
 
 pytestmark = pytest.mark.guest
 
+Referenced = Callable[..., Any]
+ARCHITECTURES = ("riscv64", "aarch64")
 
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("harts", [1, 4])
 def test_busy_host_and_snapshots_taken_on_the_way_change_nothing(
-    harts: int, reference_of: Callable[[int], Any]
+    harts: int, arch: str, reference_of: Referenced
 ) -> None:
-    reference = reference_of(harts)
+    reference = reference_of(harts, arch)
 
     assert [reference.disturbed.marks[name] for name in ("shell", "typed", "end")] == [
         reference.plain.marks[name] for name in ("shell", "typed", "end")
@@ -23,11 +27,14 @@ def test_busy_host_and_snapshots_taken_on_the_way_change_nothing(
     assert reference.plain.wait()["messages"] == []
 
 
-@pytest.mark.parametrize("moment", ["early", "middle", "shell"])
+@pytest.mark.parametrize(
+    ("arch", "moment"),
+    [("riscv64", "early"), ("riscv64", "middle"), ("riscv64", "shell"), ("aarch64", "middle")],
+)
 def test_machine_restored_in_another_process_ends_the_same(
-    moment: str, reference_of: Callable[[int], Any]
+    arch: str, moment: str, reference_of: Referenced
 ) -> None:
-    references = [reference_of(1), reference_of(4)]
+    references = [reference_of(1, arch), reference_of(4, arch)]
     moments = list(references[0].snapshots)
     passed = moments[: moments.index(moment)]
 
@@ -47,10 +54,11 @@ def test_machine_restored_in_another_process_ends_the_same(
         assert run.marks == marks
 
 
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_hook_on_every_block_from_power_on_changes_nothing(
-    reference_of: Callable[[int], Any],
+    arch: str, reference_of: Referenced
 ) -> None:
-    references = [reference_of(1), reference_of(4)]
+    references = [reference_of(1, arch), reference_of(4, arch)]
 
     runs = [
         reference.guest.run(
@@ -64,7 +72,7 @@ def test_hook_on_every_block_from_power_on_changes_nothing(
         assert run.wait()["hooked"] > 100_000_000
 
 
-def test_hook_on_every_instruction_changes_nothing(reference_of: Callable[[int], Any]) -> None:
+def test_hook_on_every_instruction_changes_nothing(reference_of: Referenced) -> None:
     references = [reference_of(1), reference_of(4)]
 
     runs = [

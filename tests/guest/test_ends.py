@@ -14,7 +14,7 @@ from hypervisor import Machine
 pytestmark = pytest.mark.guest
 
 CONFIG = Path(__file__).parents[2] / "configs" / "riscv64-debian.yaml"
-Restored = Callable[[int], Machine]
+Restored = Callable[..., Machine]
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Bare = Callable[..., Machine]
 
@@ -60,15 +60,16 @@ def bare(
     return lambda source, harts=1: boot_machine(str(bare_file(source, harts)))
 
 
-def test_kernel_panic_is_a_failure_with_registers(restored: Restored) -> None:
-    machine = restored(4)
+@pytest.mark.parametrize(("arch", "mode"), [("riscv64", "S-mode"), ("aarch64", "EL1")])
+def test_kernel_panic_is_a_failure_with_registers(arch: str, mode: str, restored: Restored) -> None:
+    machine = restored(4, arch)
 
     machine.console.send("echo c > /proc/sysrq-trigger\n")
     outcome = machine.run(timeout=100)
 
     assert (outcome.kind, outcome.code) == ("failed", 1)
     assert outcome.sentence == "the guest's kernel panicked"
-    assert "S-mode) at " in outcome.report
+    assert f"{mode}) at " in outcome.report
     assert "=>" in outcome.report
     assert "end Kernel panic - not syncing: sysrq triggered crash" in machine.console.text
 

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.guest
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FIRMWARE = str(CONFIGS / "riscv64-firmware.yaml")
+ARM64 = str(CONFIGS / "aarch64-firmware.yaml")
 FROM_DISK = str(CONFIGS / "riscv64-uboot-disk.yaml")
 MENU = CONFIGS / "images" / "riscv64-disk.yaml"
 
@@ -48,6 +49,22 @@ def test_u_boot_starts_in_machine_mode(boot_machine: Boot) -> None:
 
     assert "-> size     = 0x0000000020000000" in answer
     assert "OpenSBI" not in machine.console.text
+
+
+@pytest.mark.parametrize("harts", [1, 4])
+def test_u_boot_starts_at_el1(harts: int, boot_machine: Boot) -> None:
+    machine = boot_machine(ARM64, f"cpu.harts={harts}")
+
+    prompt(machine)
+    machine.console.send("bdinfo\n")
+    answer = machine.console.expect("=> ", timeout=100)
+    machine.console.send("poweroff\n")
+    outcome = machine.run(timeout=60)
+
+    assert "-> size     = 0x0000000020000000" in answer
+    assert "Flash: 64 MiB" in machine.console.text
+    assert (outcome.kind, outcome.code) == ("power-off", 0)
+    assert machine.messages == []
 
 
 def test_u_boot_boots_linux_from_a_disk(boot_machine: Boot, ask: Ask) -> None:

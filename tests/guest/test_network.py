@@ -22,7 +22,10 @@ from hypervisor import Machine
 
 pytestmark = pytest.mark.guest
 
-CONFIG = Path(__file__).parents[2] / "configs" / "riscv64-network.yaml"
+CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIG = CONFIGS / "riscv64-network.yaml"
+SECOND = {"riscv64": "at: 0x1000_3000, irq: plic.3", "aarch64": "at: 0x0a00_3000, irq: gic.51"}
+"""Where each architecture's machine has room for another network device."""
 SIZE = 10_000_000
 PROMPT = "\n# "
 
@@ -30,7 +33,7 @@ WITH_CABLES = """
 base: {config}
 devices:
   net0: {{forward: ["tcp:127.0.0.1:{port}:80"], pcap: {pcap}}}
-  net1: {{type: virtio.net, at: 0x1000_3000, irq: plic.3}}
+  net1: {{type: virtio.net, {second}}}
 """
 
 ON_A_HUB = """
@@ -64,14 +67,17 @@ class Online:
     pcap: Path
 
 
-@pytest.fixture(scope="module")
-def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Online]:
+@pytest.fixture(scope="module", params=["riscv64", "aarch64"])
+def booted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Online]:
+    config, second = CONFIGS / f"{request.param}-network.yaml", SECOND[request.param]
     folder = tmp_path_factory.mktemp("network")
     data = random.Random(1).randbytes(SIZE)
     (folder / "www").mkdir()
     (folder / "www" / "data").write_bytes(data)
     port, pcap, description = free_port(), folder / "frames.pcap", folder / "machine.yaml"
-    description.write_text(WITH_CABLES.format(config=CONFIG, port=port, pcap=pcap))
+    description.write_text(WITH_CABLES.format(config=config, port=port, pcap=pcap, second=second))
     with serve(folder / "www") as served, Machine.load(description) as machine:
         machine.console.expect(PROMPT, timeout=400)
         yield Online(machine, port, served, data, pcap)

@@ -11,19 +11,24 @@ from hypervisor import Machine
 pytestmark = pytest.mark.guest
 
 Ask = Callable[..., str]
-Restored = Callable[[int], Machine]
+Restored = Callable[..., Machine]
+ARCHITECTURES = ("riscv64", "aarch64")
 SOAK = 20
 
 
-def test_linux_counts_four_harts(restored: Restored, ask: Ask) -> None:
-    machine = restored(4)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_linux_counts_four_harts(arch: str, restored: Restored, ask: Ask) -> None:
+    machine = restored(4, arch)
 
     assert ask(machine, "nproc").strip() == "4"
     assert ask(machine, "cat /sys/devices/system/cpu/online").strip() == "0-3"
 
 
-def test_each_hart_executes_its_share_of_a_pinned_load(restored: Restored, ask: Ask) -> None:
-    machine = restored(4)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_each_hart_executes_its_share_of_a_pinned_load(
+    arch: str, restored: Restored, ask: Ask
+) -> None:
+    machine = restored(4, arch)
     before = machine.stats()["executed_bytes_by_hart"]
 
     answer = ask(machine, "/usr/test/spin 4 2000000")
@@ -34,8 +39,9 @@ def test_each_hart_executes_its_share_of_a_pinned_load(restored: Restored, ask: 
     assert min(shares) >= sum(shares) / 10
 
 
-def test_harts_go_offline_and_come_back(restored: Restored, ask: Ask) -> None:
-    machine = restored(4)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_harts_go_offline_and_come_back(arch: str, restored: Restored, ask: Ask) -> None:
+    machine = restored(4, arch)
     switch = "for n in 1 2 3; do echo {} > /sys/devices/system/cpu/cpu$n/online; done; nproc"
 
     assert ask(machine, switch.format(0)).strip().endswith("1")

@@ -10,7 +10,7 @@ from hypervisor import Machine
 
 pytestmark = pytest.mark.guest
 
-CONFIG = Path(__file__).parents[2] / "configs" / "riscv64-disk.yaml"
+CONFIGS = Path(__file__).parents[2] / "configs"
 WRITE = "dd if=/dev/zero of=/root/z bs=64k count=100 oflag=direct; md5sum /root/z; echo wri''tten\n"
 LONG = 5000
 
@@ -20,8 +20,10 @@ def finish(machine: Machine) -> tuple[str, str, int]:
     return machine.state_sha256(), machine.console.sha256, machine.clock.executed
 
 
-def test_snapshot_with_a_disk_request_in_flight_ends_the_same() -> None:
-    with Machine.load(CONFIG) as machine:
+@pytest.mark.parametrize("arch", ["riscv64", "aarch64"])
+def test_snapshot_with_a_disk_request_in_flight_ends_the_same(arch: str) -> None:
+    config = CONFIGS / f"{arch}-disk.yaml"
+    with Machine.load(config) as machine:
         machine.console.expect("\n# ", timeout=200)
         machine.console.send(WRITE)
         moments = iter(range(LONG))
@@ -33,6 +35,6 @@ def test_snapshot_with_a_disk_request_in_flight_ends_the_same() -> None:
         machine.restore(snapshot)
         assert finish(machine) == end
 
-    with Machine.load(CONFIG) as other:
+    with Machine.load(config) as other:
         other.restore(snapshot)
         assert finish(other) == end

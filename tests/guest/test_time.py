@@ -12,7 +12,7 @@ from hypervisor import Machine
 pytestmark = pytest.mark.guest
 
 Ask = Callable[..., str]
-Restored = Callable[[int], Machine]
+Restored = Callable[..., Machine]
 SECOND = 1_000_000_000
 
 
@@ -43,17 +43,19 @@ def test_uptime_is_virtual_time(restored: Restored, ask: Ask) -> None:
     assert machine.clock.now() / SECOND - 1.0 < uptime < machine.clock.now() / SECOND
 
 
-def test_rtc_agrees_with_the_kernel_s_clock(restored: Restored, ask: Ask) -> None:
-    machine = restored(1)
+@pytest.mark.parametrize("arch", ["riscv64", "aarch64"])
+def test_rtc_agrees_with_the_kernel_s_clock(arch: str, restored: Restored, ask: Ask) -> None:
+    machine = restored(1, arch)
 
     rtc, clock = ask(machine, "cat /sys/class/rtc/rtc0/since_epoch; date +%s").split()
 
     assert abs(int(rtc) - int(clock)) <= 1
 
 
-def test_timer_ticks_on_a_busy_hart(restored: Restored, ask: Ask) -> None:
-    machine = restored(1)
-    count = "awk '/riscv-timer/ {print $2}' /proc/interrupts"
+@pytest.mark.parametrize(("arch", "timer"), [("riscv64", "riscv-timer"), ("aarch64", "arch_timer")])
+def test_timer_ticks_on_a_busy_hart(arch: str, timer: str, restored: Restored, ask: Ask) -> None:
+    machine = restored(1, arch)
+    count = f"awk '/{timer}/ {{print $2}}' /proc/interrupts"
     virtual = machine.clock.now()
 
     answer = ask(machine, f"{count}; i=0; while [ $i -lt 50000 ]; do i=$((i+1)); done; {count}")

@@ -57,6 +57,21 @@ def loop_rows(runs: int, folder: Path) -> list[Row]:
     ]
 
 
+def arm64_rows(runs: int, folder: Path) -> list[Row]:
+    guest = guests.arm64_power_off_guest(Images())
+    boot_ours(guest, folder)
+    ours, qemu = _alternate(
+        runs, lambda: boot_ours(guest, folder), lambda: boot_qemu(guest, folder)
+    )
+    calls = guests.arm64_calls_guest(Images(), folder)
+    ours_calls, qemu_calls = _alternate(runs, lambda: time_ours(calls), lambda: time_qemu(calls))
+    figures = _between(ours_calls, "getppid"), _between(qemu_calls, "getppid")
+    return [
+        Row("arm64: boot to userspace and power off", "s", _wall(ours), _wall(qemu), 1.5, "ratio"),
+        Row("arm64: 100,000 getppid", "s", *figures, 0.6, "ratio"),
+    ]
+
+
 def disk_rows(runs: int, folder: Path) -> list[Row]:
     guest = guests.disk_guest(Images(), folder)
     ours, qemu = _alternate(runs, lambda: time_ours(guest), lambda: time_qemu(guest))
@@ -87,6 +102,7 @@ def mmio_rows(runs: int, folder: Path) -> list[Row]:
 GROUPS: dict[str, Callable[[int, Path], list[Row]]] = {
     "boot": boot_rows,
     "loops": loop_rows,
+    "arm64": arm64_rows,
     "mmio": mmio_rows,
     "disk": disk_rows,
     "gpu": gpu.rows,

@@ -15,7 +15,6 @@ from tests.perf.child import BenchmarkError, Marks, memory_status
 from tests.perf.guests import ROOT, Guest
 
 TIMEOUT = 300
-QEMU = "qemu-system-riscv64"
 RAM_MIB = 512
 
 
@@ -84,7 +83,9 @@ def time_qemu(guest: Guest) -> Timing:
 
 
 def qemu_version() -> str:
-    text = subprocess.run([QEMU, "--version"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        ["qemu-system-riscv64", "--version"], capture_output=True, text=True, check=True
+    ).stdout
     return text.split("version ", 1)[1].split()[0]
 
 
@@ -126,7 +127,7 @@ def _description(guest: Guest, option: str | None) -> list[str]:
 
 def _qemu(guest: Guest) -> list[str]:
     arguments = [
-        *(QEMU, "-M", "virt", "-m", f"{RAM_MIB}M", "-display", "none", "-monitor", "none"),
+        *(*guest.qemu, "-m", f"{RAM_MIB}M", "-display", "none", "-monitor", "none"),
         *("-kernel", str(guest.kernel), "-initrd", str(guest.initrd)),
         *("-append", guest.command_line),
     ]

@@ -14,6 +14,7 @@ from hypervisor.images import Images, cpio
 
 ROOT = Path(__file__).parents[2]
 COMMAND_LINE = "console=ttyS0 no4lvl"
+ARM64_COMMAND_LINE = "console=ttyAMA0"
 SETTLED = f"{COMMAND_LINE} cryptomgr.notests rdinit=/bench.sh"
 """Without the kernel's tests of its cryptography, which go on in the background for seconds and
 would be most of what is measured."""
@@ -29,6 +30,11 @@ echo '<end fork>'
 echo '<begin loop>'
 i=0; while [ $i -lt {STEPS} ]; do i=$((i+1)); done
 echo '<end loop>'
+exec /bin/busybox poweroff -f
+"""
+
+CALLS = """#!/bin/busybox sh
+/getppid
 exec /bin/busybox poweroff -f
 """
 
@@ -57,6 +63,36 @@ class Guest:
     initrd: Path
     command_line: str
     disk: Path | None = None
+    qemu: tuple[str, ...] = ("qemu-system-riscv64", "-M", "virt")
+    """QEMU's program, machine and processor."""
+
+
+CORTEX_A72 = ("qemu-system-aarch64", "-M", "virt,gic-version=2", "-cpu", "cortex-a72")
+
+
+def arm64_power_off_guest(images: Images) -> Guest:
+    """Busybox as the first process powers off at once."""
+    return Guest(
+        str(ROOT / "configs" / "aarch64-debian.yaml"),
+        images.path("image:debian-arm64/linux"),
+        images.path("image:debian-arm64/busybox"),
+        f"{ARM64_COMMAND_LINE} rdinit=/bin/busybox -- poweroff -f",
+        qemu=CORTEX_A72,
+    )
+
+
+def arm64_calls_guest(images: Images, folder: Path) -> Guest:
+    """Calls the kernel many times."""
+    program = folder / "getppid"
+    compile_program("getppid", program, "aarch64-linux-musl")
+    base = images.path("image:debian-arm64/busybox")
+    return Guest(
+        str(ROOT / "configs" / "aarch64-debian.yaml"),
+        images.path("image:debian-arm64/linux"),
+        _archive(base, folder / "calls.cpio", CALLS, program),
+        f"{ARM64_COMMAND_LINE} cryptomgr.notests rdinit=/bench.sh",
+        qemu=CORTEX_A72,
+    )
 
 
 def power_off_guest(images: Images) -> Guest:
@@ -97,12 +133,12 @@ def disk_guest(images: Images, folder: Path) -> Guest:
     )
 
 
-def compile_program(name: str, output: Path) -> None:
+def compile_program(name: str, output: Path, target: str = "riscv64-linux-musl") -> None:
     """A program of ours for the guest, static."""
     source = Path(__file__).with_name("programs") / f"{name}.c"
     subprocess.run(
         [
-            *(sys.executable, "-m", "ziglang", "cc", "-target", "riscv64-linux-musl"),
+            *(sys.executable, "-m", "ziglang", "cc", "-target", target),
             *("-static", "-O2", "-s", "-Wall", "-Wextra", "-o", str(output), str(source)),
         ],
         check=True,
