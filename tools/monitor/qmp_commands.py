@@ -31,7 +31,6 @@ class QmpCommand:
     name: str
     function: Callable[[QmpSession, Arguments], Any]
     arguments: Mapping[str, str] = field(default_factory=dict)
-    returns: str = "object"
 
     def check(self, given: Arguments) -> None:
         """Raises MonitorError for what does not fit."""

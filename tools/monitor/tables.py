@@ -20,10 +20,6 @@ def seconds(nanoseconds: int) -> str:
     return f"{nanoseconds // 1_000_000_000}.{nanoseconds % 1_000_000_000:09d} s"
 
 
-def hexadecimal(data: bytes) -> str:
-    return data.hex(" ")
-
-
 def fields_of(fields: Mapping[str, int]) -> str:
     """`THRE TEMT WLS=0x3`: what is not zero."""
     return " ".join(n if v == 1 else f"{n}={v:#x}" for n, v in fields.items() if v)

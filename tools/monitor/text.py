@@ -44,10 +44,6 @@ class TextMonitor:
         except MonitorError as error:
             return str(error)
 
-    def execute(self, line: str) -> str:
-        """The same, but raises MonitorError."""
-        return self._answer(line)
-
     def _answer(self, line: str) -> str:
         try:
             words = shlex.split(line)
