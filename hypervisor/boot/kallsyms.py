@@ -2,15 +2,19 @@
 
 The layout is that of the kernel's scripts/kallsyms.c as of Linux 6.12 and 7.2: a count, packed
 names, a marker for every 256th of them, the 256 tokens they are packed with, an index of those,
-then 32-bit addresses. Nothing points to the tables, so they are found by what must be in them.
+then 32-bit addresses. Linux 6.1 has the addresses first, and what they are counted from. Nothing
+points to the tables, so they are found by what must be in them.
 """
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # numpy takes a fifth of a start, and most runs look up no name
@@ -19,6 +23,8 @@ if TYPE_CHECKING:  # numpy takes a fifth of a start, and most runs look up no na
 
 LINK_ADDRESS = {"riscv64": 0xFFFF_FFFF_8000_0000, "aarch64": 0xFFFF_8000_8000_0000}
 """Where kernels run when nothing randomizes it."""
+_EARLIER_LINK_ADDRESS = {"aarch64": ((6, 5), 0xFFFF_8000_0800_0000)}
+"""The same before a version of Linux."""
 
 _DIGITS = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\0"
 _FIRST_DIGIT = ord("0")
@@ -26,6 +32,7 @@ _TOKENS = 256
 _PER_MARKER = 256
 _NAME_LIMIT = 1 << 10
 _CANDIDATES = 64
+_MOST_MARKERS = 2048
 _KASLR_STEP = 0x1_0000
 """Distances by which a kernel may be moved are multiples of this (64 KiB, AArch64)."""
 
@@ -42,10 +49,15 @@ class _Tables:
 class KernelSymbols:
     """Symbols of a kernel `Image` that runs at the virtual address `base`; found when asked."""
 
-    def __init__(self, image: bytes, base: int) -> None:
+    def __init__(
+        self, image: bytes, base: int, anchor: Callable[[bytes], tuple[str, int]] | None = None
+    ) -> None:
+        """`anchor` names a symbol and its distance from the image's start, for kernels whose first
+        symbol is not there."""
         self._image = image
+        self._anchor = anchor
         self.base = base
-        """Virtual address of the first symbol."""
+        """Virtual address of the image's start."""
 
     def lookup(self, address: int) -> tuple[str, int] | None:
         """The symbol at or before `address` and the distance from it; None outside the kernel."""
@@ -74,13 +86,9 @@ class KernelSymbols:
         tables = self._tables
         if tables is None:
             return
-        at = tables.names
-        for offset in tables.offsets.tolist():
-            at, length = _length(self._image, at)
-            packed = self._image[at : at + length]
-            at += length
-            text = b"".join(tables.tokens[token] for token in packed).decode(errors="replace")
-            yield self.base + offset, text[:1], text[1:]
+        names = _names(self._image, tables)
+        for offset, (kind, name) in zip(tables.offsets.tolist(), names, strict=True):
+            yield self.base + offset, kind, name
 
     def place(self, name: str, address: int) -> int | None:
         """The kernel runs where symbol `name` is at `address`: how far that is from where it was
@@ -104,8 +112,32 @@ class KernelSymbols:
             except (IndexError, ValueError, struct.error):
                 continue
             if tables is not None:
-                return tables
+                return tables if self._anchor is None else self._anchored(tables)
         return None
+
+    def _anchored(self, tables: _Tables) -> _Tables:
+        assert self._anchor is not None
+        name, distance = self._anchor(self._image)
+        for offset, (_, found) in zip(tables.offsets, _names(self._image, tables), strict=True):
+            if found == name:
+                return replace(tables, offsets=tables.offsets + (distance - offset))
+        return tables
+
+
+def link_address(image: bytes, arch: str) -> int:
+    """Where a kernel `Image` of `arch` runs when nothing randomizes it."""
+    version = re.search(rb"Linux version (\d+)\.(\d+)", image)
+    if version is not None and arch in _EARLIER_LINK_ADDRESS:
+        since, address = _EARLIER_LINK_ADDRESS[arch]
+        if (int(version[1]), int(version[2])) < since:
+            return address
+    return LINK_ADDRESS[arch]
+
+
+def aarch64_anchor(image: bytes) -> tuple[str, int]:
+    """An arm64 Image's second word is a branch to this function."""
+    (word,) = struct.unpack_from("<I", image, 4)
+    return "primary_entry", 4 + 4 * (word & 0x3FF_FFFF)
 
 
 def _places(image: bytes) -> Iterator[int]:
@@ -133,16 +165,44 @@ def _read(image: bytes, digits: int) -> _Tables | None:
     index_at = image.find(index, at, at + 8 + len(index))
     if index_at < 0:
         return None
-    markers, markers_at = _markers(image, start)
+    for markers, markers_at in _markers(image, start):
+        tables = _behind_names(image, markers, markers_at, tokens, index_at + len(index))
+        if tables is not None:
+            return tables
+    return None
+
+
+def _behind_names(
+    image: bytes, markers: list[int], markers_at: int, tokens: list[bytes], end: int
+) -> _Tables | None:
     for names, count in _name_starts(image, markers, markers_at):
-        offsets = _offsets(image, index_at + len(index), count)
+        offsets = _offsets(image, end, count)
+        if offsets is None:
+            offsets = _offsets_before(image, names, count)
         if offsets is not None:
             return _Tables(offsets, names, markers, tokens)
     return None
 
 
-def _markers(image: bytes, end: int) -> tuple[list[int], int]:
-    """The markers before `end`, and where they start: ascending from zero."""
+def _markers(image: bytes, end: int) -> Iterator[tuple[list[int], int]]:
+    """The markers before `end`, and where they start. Linux 6.1 has a table between, of three bytes
+    for each symbol, so that the number of markers says about where they end."""
+    with suppress(ValueError):
+        yield _markers_before(image, end)
+    for number in range(2, _MOST_MARKERS):
+        most = end - 3 * _PER_MARKER * (number - 1)
+        for behind in range(most & ~3, max(most - 3 * _PER_MARKER - 8, 4 * number), -4):
+            at = behind - 4 * number
+            first, second = struct.unpack_from("<II", image, at)
+            if first or not _PER_MARKER < second < _PER_MARKER * _NAME_LIMIT:
+                continue
+            markers = list(struct.unpack_from(f"<{number}I", image, at))
+            if all(before < after for before, after in pairwise(markers)):
+                yield markers, at
+
+
+def _markers_before(image: bytes, end: int) -> tuple[list[int], int]:
+    """The markers that end at `end`: ascending from zero."""
     at = end - 4
     (value,) = struct.unpack_from("<I", image, at)
     if value == 0:
@@ -197,12 +257,32 @@ def _offsets(image: bytes, at: int, count: int) -> npt.NDArray[np.int64] | None:
     return None
 
 
+def _offsets_before(image: bytes, names: int, count: int) -> npt.NDArray[np.int64] | None:
+    """The addresses of Linux 6.1: they end where the base begins, which the count follows."""
+    end = names - 16
+    for start in (end - 4 * count, end - 4 * count - 4):
+        if start >= 0 and (found := _offsets(image, start, count)) is not None:
+            return found
+    return None
+
+
 def _length(image: bytes, at: int) -> tuple[int, int]:
     """The number of tokens of the name at `at`, and where they start: one byte or two."""
     length = image[at]
     if length & 0x80:
         return at + 2, length & 0x7F | image[at + 1] << 7
     return at + 1, length
+
+
+def _names(image: bytes, tables: _Tables) -> Iterator[tuple[str, str]]:
+    """Type and name of every symbol, in the order of the addresses."""
+    at = tables.names
+    for _ in range(len(tables.offsets)):
+        at, length = _length(image, at)
+        packed = image[at : at + length]
+        at += length
+        text = b"".join(tables.tokens[token] for token in packed).decode(errors="replace")
+        yield text[:1], text[1:]
 
 
 def _name(image: bytes, tables: _Tables, index: int) -> str:

@@ -69,7 +69,7 @@ def read_file(path: str | os.PathLike[str], name: str | None = None) -> bytes:
 
 
 def _from_linux(image: LinuxImage, name: str, address: int | None) -> Loadable:
-    from hypervisor.boot.kallsyms import LINK_ADDRESS, KernelSymbols
+    from hypervisor.boot.kallsyms import KernelSymbols, aarch64_anchor, link_address
 
     return Loadable(
         name,
@@ -79,7 +79,11 @@ def _from_linux(image: LinuxImage, name: str, address: int | None) -> Loadable:
         image.arch,
         image.image_size,
         image.text_offset,
-        KernelSymbols(image.data, LINK_ADDRESS[image.arch]),
+        KernelSymbols(
+            image.data,
+            link_address(image.data, image.arch),
+            aarch64_anchor if image.arch == "aarch64" else None,
+        ),
     )
 
 
