@@ -135,7 +135,9 @@ def _describe(request: Request) -> Description:
     if request.restore is not None:
         raise click.UsageError("--record begins when the machine is switched on: not at --restore")
     check_output("recording", request.record)
-    path = os.path.abspath(request.machine)
+    path = request.machine
+    if os.path.exists(path):  # else it is one of those that are installed
+        path = os.path.abspath(path)
     description = load(path, request.overrides)
     chosen = list(request.overrides)
     if description.boot.rng_seed == "host":
