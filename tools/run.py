@@ -58,6 +58,7 @@ class Request:
     tool: Callable[[Machine], AbstractContextManager[object]] | None = None
     """What looks at the machine while it runs, and at how it ends."""
     record: Path | None = None
+    history: bool = False
     monitor: str | None = None
     """Where the monitor is: stdio, unix:PATH or tcp:HOST:PORT."""
     qmp: str | None = None
@@ -170,7 +171,7 @@ def _run_attached(machine: Machine, request: Request, console: Spec, ending: End
         if request.paused:
             control.pause()
         with (
-            debugging(control, request.gdb, wait=request.gdb_wait),
+            debugging(control, request.gdb, wait=request.gdb_wait, history=request.history),
             monitored(control, request.monitor, request.qmp, end),
         ):
             return control.run(timeout=request.timeout)

@@ -132,6 +132,7 @@ restore_option = click.option(
     help="FILE.pftrace for Perfetto, .txt for text, else one for `hypervisor trace`. "
     "Standard error unless given.",
 )
+@click.option("--history", is_flag=True, help="Keep states, so that the machine can be taken back.")
 @click.option(
     "--record",
     type=click.Path(path_type=Path),
@@ -163,6 +164,7 @@ def run(
     trace: tuple[str, ...],
     trace_to: str | None,
     record: Path | None,
+    history: bool,
     monitor: str | None,
     qmp: str | None,
     paused: bool,
@@ -185,6 +187,7 @@ def run(
             trace=",".join(trace) or None,
             trace_to=trace_to,
             record=record,
+            history=history,
             monitor=monitor,
             qmp=qmp,
             paused=paused,
