@@ -72,7 +72,6 @@ class Machine:
         self.power = Power(self.kick)
         self.host = HostThreads(self.clock)
         self.inputs = Inputs(self)
-        self.inputs.connect("power", "reset", lambda _: self.power.request_reset())
         self.is_offline = offline
         self.is_executing = False
         """A hart executes: what comes in waits for a safe point."""
