@@ -19,16 +19,13 @@ MAX_PASSWORD = 8
 """Characters that VNC's authentication uses."""
 
 
-class DisplayOptions(BaseModel):
+class ScreenOptions(BaseModel):
     """What the machine's user sees of a GPU."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     width: int = Field(default=1024, ge=64, le=edid.MAX_SIDE, description="pixels in a row")
     height: int = Field(default=768, ge=64, le=edid.MAX_SIDE, description="rows of pixels")
-    memory: Size = Field(
-        default=256 << 20, gt=0, description="host memory for the guest's pictures, at most"
-    )
     vnc: str | None = Field(
         default=None,
         description="serve VNC there: HOST:PORT, or PORT of the loopback; port 0 picks one",
@@ -57,7 +54,7 @@ class DisplayOptions(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _is_guarded(self) -> DisplayOptions:
+    def _is_guarded(self) -> ScreenOptions:
         address = self.address
         if address is not None and self.password is None and not _is_loopback(address[0]):
             raise ValueError(
@@ -75,7 +72,15 @@ class DisplayOptions(BaseModel):
         return host.strip("[]") or LOOPBACK, int(port)
 
 
-def serve(name: str, board: Board, options: DisplayOptions, scanout: Scanout) -> VncServer | None:
+class DisplayOptions(ScreenOptions):
+    """The same of a GPU that holds pictures of the guest's."""
+
+    memory: Size = Field(
+        default=256 << 20, gt=0, description="host memory for the guest's pictures, at most"
+    )
+
+
+def serve(name: str, board: Board, options: ScreenOptions, scanout: Scanout) -> VncServer | None:
     """The VNC server that the options ask for. BackendError where it cannot listen."""
     if options.address is None or board.offline:
         return None

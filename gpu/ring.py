@@ -20,7 +20,7 @@ from pydantic import Field
 from gpu import protocol
 from gpu.context import Context
 from gpu.core import Gpu
-from gpu.display import DisplayOptions, serve
+from gpu.display import ScreenOptions, serve
 from gpu.opencl import Status
 from gpu.options import GpuOptions
 from gpu.scanout import Format, GuestPixels, Picture, Scanout
@@ -35,14 +35,17 @@ ENABLED, BROKEN, LOST, NO_DEVICE = 1, 2, 4, 8
 FENCE_DONE, RING_BROKEN = 1, 2
 
 
-class RingOptions(GpuOptions):
-    display: DisplayOptions = Field(default=DisplayOptions(), description="the display")
+class RingGpuOptions(GpuOptions):
+    display: ScreenOptions = Field(
+        default=ScreenOptions(width=640, height=480),
+        description="the display; its size is of what is shown before the guest shows anything",
+    )
 
 
 class RingGpu(Device):
     """A GPU of one context."""
 
-    Options = RingOptions
+    Options = RingGpuOptions
     type = "gpu.ring"
     fault_points = frozenset({"commands"})
     summary = "GPU with a ring of submissions, for bare metal"

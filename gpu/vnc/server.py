@@ -109,8 +109,8 @@ class VncServer:
                 writer.close()  # it still gets the reason
                 async with asyncio.timeout(FAREWELL_SECONDS):
                     await writer.wait_closed()
-        except (OSError, EOFError, TimeoutError):
-            pass  # it is gone
+        except (OSError, EOFError, TimeoutError, asyncio.CancelledError):
+            pass  # it is gone, or the machine is
         finally:
             if session is not None:
                 with self._framebuffer.lock:

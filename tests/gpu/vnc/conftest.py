@@ -39,7 +39,7 @@ class Client:
     """A client that is done with its greeting. Answers are read to their last byte."""
 
     def __init__(self, port, version=b"RFB 003.008\n"):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=90)
         self.form = NATIVE
         self.size = (0, 0)
         self.name = b""
