@@ -127,7 +127,7 @@ def _description(guest: Guest, option: str | None) -> list[str]:
 
 def _qemu(guest: Guest) -> list[str]:
     arguments = [
-        *(*guest.qemu, "-m", f"{RAM_MIB}M", "-display", "none", "-monitor", "none"),
+        *(*guest.qemu, "-m", f"{RAM_MIB}M", "-display", "none", "-monitor", "none", "-nic", "none"),
         *("-kernel", str(guest.kernel), "-initrd", str(guest.initrd)),
         *("-append", guest.command_line),
     ]
