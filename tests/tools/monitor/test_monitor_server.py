@@ -275,18 +275,13 @@ def test_place_that_is_none_is_a_sentence(text):
         Place.parse(text)
 
 
-def test_machine_is_taken_back(monitor):
+def test_history_is_kept_from_when_it_is_asked_for(monitor):
     monitor("stop")
-    monitor("history on")
-    begun = monitor("x/1i $pc")
-    monitor("step")
-    while "paused" not in monitor("info status"):
-        pass
 
-    assert monitor("x/1i $pc") != begun
-    monitor("step_back")
-    assert monitor("x/1i $pc") == begun
+    assert monitor("history on") == "history is on\n"
     assert monitor("history").startswith("back to ")
+    assert monitor("history off") == "history is off\n"
+    assert "no history is kept" in monitor("history")
 
 
 @pytest.mark.parametrize(
