@@ -14,7 +14,7 @@ from typing import cast
 
 from gpu import protocol as p
 from gpu.opencl import MapFlags
-from gpu.ring import DESCRIPTOR, ENABLE, RingGpu, RingOptions
+from gpu.ring import DESCRIPTOR, ENABLE, RingGpu, RingGpuOptions
 from gpu.testing import BULK, CONTEXT, QUEUE, RAM, GuestBench
 from hypervisor.device.board import Board
 from tests.perf.table import Row
@@ -110,7 +110,7 @@ def _upload_and_read_back(guest: GuestBench) -> None:
 def _empty_on_the_ring() -> float:
     """Seconds from the doorbell until the fence stands in its register, the median."""
     with GuestBench() as bench:
-        device = RingGpu("gpu1", RingOptions(type="gpu.ring"), cast(Board, bench.bench))
+        device = RingGpu("gpu1", RingGpuOptions(type="gpu.ring"), cast(Board, bench.bench))
         ring = _Ring(bench, device)
         try:
             ring.run(
