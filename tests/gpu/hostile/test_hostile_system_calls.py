@@ -57,13 +57,18 @@ def test_system_calls_are_made_at_all(attacker: Attacker) -> None:
         os.path.abspath(__file__),
         "../../../../etc/passwd",
     ],
+    ids=["passwd", "hostname", "maps", "parent", "memory", "libc", "python", "test", "relative"],
 )
 def test_files_of_the_host_cannot_be_opened(attacker: Attacker, path: str) -> None:
     assert -call(attacker, 257, AT_FDCWD, TEXT, 0, text=path) in REFUSALS
     assert -call(attacker, 2, TEXT, 0, text=path) in REFUSALS
 
 
-@pytest.mark.parametrize("folder", ["/", "/tmp", "/dev/shm", os.path.dirname(__file__)])
+@pytest.mark.parametrize(
+    "folder",
+    ["/", "/tmp", "/dev/shm", os.path.dirname(__file__)],
+    ids=["root", "tmp", "shm", "tests"],
+)
 def test_files_of_the_host_cannot_be_written(attacker: Attacker, folder: str) -> None:
     flags = os.O_WRONLY | os.O_CREAT
 
