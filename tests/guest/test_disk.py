@@ -18,9 +18,27 @@ from devices.disk import commit, info, overlay_path
 pytestmark = pytest.mark.guest
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "configs" / "riscv64-disk.yaml"
-KINDS = ("raw", "qcow2")
+CONFIGS = ROOT / "configs"
 Build = Callable[[str], Path]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A machine and how its disk and its initial RAM disk are made."""
+
+    config: Path
+    disk: str
+    initrd: str
+    suffix: str
+
+
+RISCV64 = (CONFIGS / "riscv64-disk.yaml", "notes-disk.yaml", "quick-boot.yaml")
+ARM64 = (CONFIGS / "aarch64-disk.yaml", "notes-disk-arm64.yaml", "quick-boot-arm64.yaml")
+KINDS = {
+    "raw": Kind(*RISCV64, "img"),
+    "qcow2": Kind(*RISCV64, "qcow2"),
+    "arm64": Kind(*ARM64, "img"),
+}
 
 KEPT = "".join(f"{number}\n" for number in range(1, 20_001)).encode()
 LATER = b"of the second run\n"
@@ -30,7 +48,7 @@ NOISE = "while :; do seq 1 9999 >/root/noise; mv /root/noise /root/old; echo rou
 class Process:
     """`hypervisor run` on a disk, its console in a file."""
 
-    def __init__(self, disk: Path, initrd: Path, log: Path, *steps: str) -> None:
+    def __init__(self, config: Path, disk: Path, initrd: Path, log: Path, *steps: str) -> None:
         self.log = log
         self.overlay = Path(overlay_path(str(disk)))
         self._log = log.open("wb")
@@ -41,7 +59,7 @@ class Process:
         )
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "tools.main", "run", str(CONFIG)),
+                *(sys.executable, "-m", "tools.main", "run", str(config)),
                 *(word for setting in settings for word in ("--set", setting)),
                 *(*steps, "--timeout", "400"),
             ],
@@ -92,26 +110,32 @@ class Story:
 
 @pytest.fixture(scope="module")
 def disks(build: Build, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A built disk by its format: a copy, and a compressed qcow2 image."""
+    """A built disk by its kind: a copy, or a compressed qcow2 image."""
     folder = tmp_path_factory.mktemp("disks")
-    built = build("notes-disk.yaml")
-    raw, qcow2 = folder / "disk.img", folder / "disk.qcow2"
-    shutil.copyfile(built, raw)
-    convert = ("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2")
-    subprocess.run([*convert, str(built), str(qcow2)], check=True)
-    return {"raw": raw, "qcow2": qcow2}
+    made = {name: folder / f"{name}.{kind.suffix}" for name, kind in KINDS.items()}
+    for name, kind in KINDS.items():
+        built = build(kind.disk)
+        if kind.suffix == "img":
+            shutil.copyfile(built, made[name])
+        else:
+            convert = ("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2")
+            subprocess.run([*convert, str(built), str(made[name])], check=True)
+    return made
 
 
 @pytest.fixture(scope="module")
 def stories(disks: dict[str, Path], build: Build) -> Iterator[dict[str, Story]]:
-    """Both disks' stories, told side by side."""
+    """The disks' stories, told side by side."""
     digests = {kind: sha256(disk) for kind, disk in disks.items()}
-    initrd = build("quick-boot.yaml")
+    initrds = {kind: build(KINDS[kind].initrd) for kind in disks}
     processes: list[Process] = []
 
     def start(run: str, *steps: str) -> dict[str, Process]:
         started = {
-            kind: Process(disk, initrd, disk.with_name(f"{kind}-{run}.log"), *steps)
+            kind: Process(
+                *(KINDS[kind].config, disk, initrds[kind]),
+                *(disk.with_name(f"{kind}-{run}.log"), *steps),
+            )
             for kind, disk in disks.items()
         }
         processes.extend(started.values())
