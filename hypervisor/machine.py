@@ -335,7 +335,9 @@ class Machine:
         for each in self.cpu:
             if each.index != hart:
                 each.stops.let_run()
-        self.cpu[hart].stops.watch_instructions((0, NEVER), executed)
+        # One that has its turn later stops before the first instruction of that.
+        goes_on = self.turns.index == hart and not self.turns.is_over
+        self.cpu[hart].stops.watch_instructions((0, NEVER), executed, resume=goes_on)
         self._stop_at = units
         try:
             return self._run(None, None)

@@ -32,6 +32,11 @@ class Turns:
     def present(self) -> Hart:
         return self._harts[self.index]
 
+    @property
+    def is_over(self) -> bool:
+        """The present hart has had its turn, if another can run."""
+        return self.slice_end is not None and self._clock.units >= self.slice_end
+
     def next(self) -> Hart | None:
         """Whose turn it is; None when all wait."""
         if self.only is not None:
@@ -44,9 +49,7 @@ class Turns:
             return None
         current = self.present
         alone = len(runnable) == 1
-        if current not in runnable or (
-            self.slice_end is not None and self._clock.units >= self.slice_end
-        ):
+        if current not in runnable or self.is_over:
             later = [hart for hart in runnable if hart.index > current.index]
             current = (later or runnable)[0]
             self.slice_end = None

@@ -92,13 +92,15 @@ class HartStops:
     ) -> None:
         """From now on stop before every instruction outside the addresses `inside` (from, to), and
         before the first that finds `until` bytes retired by this hart. `resume`: not before the
-        one that the hart is at now."""
+        one that the hart is at now, which is for a hart that goes on from there at once."""
         cell = self._hart.cell
         cell.step_from, cell.step_to = inside
         cell.until = until
         cell.last_pc = NEVER
         if resume:
             cell.resume_pc, cell.resume_at = self._hart.pc, self._hart.executed
+        else:
+            self.forget_resumption()
         if self._every is None:
             self._every = self._hart.engine.hook(
                 library.HOOK_CODE, self._native["each_instruction"], ctypes.addressof(cell)

@@ -98,6 +98,29 @@ def place(machine):
     return machine.clock.cell.units, hart.pc, hart.registers["s4"], hart.registers["mepc"]
 
 
+SPIN = "1: addi s0, s0, 1\n rdtime s1\n j 1b\n"
+
+
+@pytest.mark.parametrize("start", [100_000, 163_840, 245_800])
+@pytest.mark.parametrize("hart", [0, 1])
+def test_first_step_of_any_hart_can_be_taken_back(start, hart, workshop):
+    machine = workshop.build(SPIN, harts=2)
+    machine.run_to(start)
+    machine.history = History(machine, 8 << 20)
+    one = machine.cpu[hart]
+    places = []
+    for _ in range(3):
+        places.append((one.pc, one.executed))
+        machine.step(hart)
+
+    back = []
+    for _ in range(3):
+        machine.history.step_back(hart)
+        back.append((one.pc, one.executed))
+
+    assert back == places[::-1]
+
+
 @pytest.mark.parametrize("start", [0, 9_000, 33_333])
 def test_steps_back_are_the_steps_there(start, worker, plain):
     machine = worker()
