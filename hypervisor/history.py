@@ -14,6 +14,7 @@ arrive meanwhile are lost, and nothing is sent or shown twice.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 STORE = 1 << 30
 """Bytes of pages kept at most."""
+OVERHEAD = 256 << 20
+"""Bytes of all else that states hold, at most."""
 LEAST_SECONDS = 0.25
 """Of host time between two states."""
 SHARE = 12
@@ -71,7 +74,7 @@ class Moment:
         return to_nanoseconds(self.units)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _State:
     """The machine at a safe point."""
 
@@ -103,9 +106,15 @@ class History:
         self._keep()
 
     def close(self) -> None:
-        """Forget everything."""
+        """Forget everything. A machine in the past goes on from there."""
+        inputs = self._machine.inputs
         self._machine.history = None
-        self._machine.inputs.keeps_log = False
+        if not self._recorded:
+            inputs.go_live()
+            inputs.on_outside = None
+        inputs.on_present = lambda: None
+        self._come_to_present()
+        inputs.keeps_log = False
         self._store.close()
 
     # -- looking --------------------------------------------------------------------------------
@@ -135,14 +144,22 @@ class History:
     @property
     def size(self) -> int:
         """Bytes of memory that they take."""
-        return self._store.used + sum(len(state.rest) for state in self._states)
+        return self._store.used + self._overhead
+
+    @property
+    def _overhead(self) -> int:
+        return sum(len(state.rest) + state.slots.nbytes for state in self._states)
 
     # -- on the way -----------------------------------------------------------------------------
 
     def glance(self) -> None:
         """At a safe point of a run: keep a state now and then."""
         if time.monotonic() >= self._due and self._machine.clock.cell.units > self._newest.units:
-            self._keep()
+            try:
+                self._keep()
+            except HistoryError as error:
+                self._machine.log(f"{error}: no more are kept")
+                self._due = math.inf
 
     def changed(self) -> None:
         """A debugger has changed the machine: what was before cannot lead here."""
@@ -239,6 +256,8 @@ class History:
         for console in consoles:
             console.quiet_until = max(console.quiet_until, console.written)
         sampler, machine.sampler = machine.sampler, None
+        on_message, machine.on_message = machine.on_message, None
+        said = len(machine.messages)
         self._stop_after = False
         machine.inputs.present_at = None  # runs on the way may go beyond it
         try:
@@ -246,6 +265,8 @@ class History:
                 yield
         finally:
             machine.sampler = sampler
+            machine.on_message = on_message
+            del machine.messages[said:]
             if not machine.inputs.is_replaying:  # it could not leave
                 self._come_to_present()
             elif not self._recorded:
@@ -337,6 +358,8 @@ class History:
         machine = self._machine
         end = now.units
         for state in reversed([each for each in self._states if each.units <= now.units]):
+            if state not in self._states:  # dropped for one that the runs below kept
+                continue
             self._restore(state)
             found: tuple[Moment, Outcome] | None = None
             while True:
@@ -374,6 +397,8 @@ class History:
         state = _State(machine.clock.cell.units, machine.inputs.cursor, slots, rest)
         self._states.append(state)
         self._states.sort(key=lambda each: each.units)
+        while len(self._states) > 2 and self._overhead > OVERHEAD:
+            self._thin_out()
         now = time.monotonic()
         self._due = now + max(LEAST_SECONDS, SHARE * (now - began))
 

@@ -542,3 +542,5 @@ class Machine:
         from hypervisor.snapshot import load
 
         load(self, snapshot if isinstance(snapshot, bytes) else Path(snapshot))
+        if self.history is not None:
+            self.history.changed()

@@ -120,6 +120,9 @@ class Recorder:
                 self._failed = True
 
     def _heard(self, item: Input) -> None:
+        if item.at < self._before and not self._failed:
+            self._failed = True
+            self._machine.log(f"the recording {self._path} ends here: the machine was taken back")
         self._write([item.at - self._before, item.pc, item.late, item.kind, item.name, item.data])
         self._before = item.at
 

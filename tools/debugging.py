@@ -25,8 +25,8 @@ def debugging(
     options = machine.description.debug
     place = gdb or options.gdb
     if place is None:
-        if wait:
-            raise click.UsageError("--gdb-wait needs --gdb")
+        if wait or options.wait:
+            raise click.UsageError("waiting for GDB needs --gdb, or debug.gdb in the description")
         with _kept(machine) if history else nullcontext():
             yield
         return

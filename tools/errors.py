@@ -12,6 +12,7 @@ _HOST_ERRORS = {
     *("BackendError", "BootError", "EngineError", "FdtError", "ImageError", "SnapshotError"),
     "TraceError",
     "CaptureError",
+    "HistoryError",
     "RecordingError",
     "HostError",
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from tools.run_command import timeout_option
+
 
 @click.command()
 @click.argument("recording", type=click.Path(path_type=Path))
@@ -19,7 +21,7 @@ import click
 )
 @click.option("--gdb", metavar="HOST:PORT", help="Let GDB connect there.")
 @click.option("--gdb-wait", is_flag=True, help="Run nothing before GDB says so.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Give up after this host time.")
+@timeout_option
 def replay(
     recording: Path, console: str, gdb: str | None, gdb_wait: bool, timeout: float | None
 ) -> int:

@@ -162,11 +162,6 @@ class Device:
             for slot in slots:
                 yield offset, slot
 
-    def register_at(self, offset: int, write: bool = False) -> str:
-        """The name of the register at `offset`, in hex where there is none."""
-        found = self.slot_at(offset, write)
-        return found[0].register.instance_name(found[0].index) if found else f"{offset:#x}"
-
     def unknown_access(self, offset: int, size: int, value: int | None) -> None:
         """An access where the table has nothing: said once per offset, read as zero."""
         key = (offset, value is not None)

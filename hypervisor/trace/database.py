@@ -34,7 +34,7 @@ def database(events: Iterable[Event], path: str = ":memory:") -> sqlite3.Connect
             tables[key] = _create(connection, kind, list(fields), set(tables.values()))
         marks = ", ".join("?" * (len(fields) + 2))
         values = (number, event.time, *map(_value, fields.values()))
-        connection.execute(f"INSERT INTO {tables[key]} VALUES ({marks})", values)
+        connection.execute(f'INSERT INTO "{tables[key]}" VALUES ({marks})', values)
     if "ack" in tables.values():
         connection.execute(_LATENCY)
     connection.commit()

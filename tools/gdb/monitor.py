@@ -18,5 +18,7 @@ def answer(control: Control, command: str, hart: int) -> str:
         monitor = TextMonitor(actions)
         monitor.hart = hart
         return monitor.answer(command)
+    except Exception as error:  # a device's hook, say: the machine goes on
+        return f"{type(error).__name__}: {error}"
     finally:
         actions.close()

@@ -7,6 +7,7 @@ and does nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -41,8 +42,6 @@ class Session:
         self._control = control
         self._machine = control.machine
         self._send = send
-        self._layout = layout_of(self._machine.description.cpu.arch, self._machine.cpu[0].registers)
-        self._registers = self._layout.registers
         self._points: dict[tuple[int, int, int], Breakpoint | Watchpoint] = {}
         self._running = False
         self._interrupted = False
@@ -82,6 +81,8 @@ class Session:
 
     def begin(self) -> None:
         """A client is there: the machine waits for it."""
+        self._layout = layout_of(self._machine.description.cpu.arch, self._machine.cpu[0].registers)
+        self._registers = self._layout.registers
         self._control.debuggers += 1
         self._control.on_pause.append(self._paused)
         self._control.pause()
@@ -94,7 +95,7 @@ class Session:
         self._control.debuggers -= 1
         self._control.on_pause.remove(self._paused)
         for point in self._points.values():
-            self._machine.breakpoints.remove(point)
+            self._forget(point)
         self._points.clear()
         self._control.resume()
 
@@ -127,9 +128,7 @@ class Session:
         if outcome.kind == "failed":
             signal = _ABORTED
         self._interrupted = False
-        edge = {"beginning": b"replaylog:begin;", "replayed": b"replaylog:end;"}.get(
-            outcome.kind, b""
-        )
+        edge = _EDGES.get(outcome.kind, b"")
         return b"T%02xthread:%x;%s" % (signal, self._hart + 1, edge)
 
     def _why(self, stop: Stop) -> bytes:
@@ -209,7 +208,10 @@ class Session:
 
     def _write_register(self, body: bytes) -> bytes:
         number, _, value = body.partition(b"=")
-        register = self._registers[int(number, 16)]
+        index = int(number, 16)
+        if not 0 <= index < len(self._registers):
+            return _NO_REGISTER
+        register = self._registers[index]
         if not self._store(register, bytes.fromhex(value.decode())):
             return _NO_REGISTER
         self._machine.changed(f"register {register.name}")
@@ -289,8 +291,12 @@ class Session:
     def _remove(self, body: bytes) -> bytes:
         point = self._points.pop(_point(body), None)
         if point is not None:
-            self._machine.breakpoints.remove(point)
+            self._forget(point)
         return _OK
+
+    def _forget(self, point: Breakpoint | Watchpoint) -> None:
+        with contextlib.suppress(KeyError):  # a monitor may have deleted it
+            self._machine.breakpoints.remove(point)
 
     # -- going on ---------------------------------------------------------------------------------
 
@@ -352,8 +358,17 @@ class Session:
         if history is None or body not in (b"s", b"c"):
             return _UNKNOWN
         if body == b"s":
-            return self._go(partial(history.step_back, self._resumed))
-        return self._go(partial(history.run_back, behind=True))
+            return self._go(partial(self._back, partial(history.step_back, self._resumed)))
+        return self._go(partial(self._back, partial(history.run_back, behind=True)))
+
+    def _back(self, how: Callable[[], Outcome]) -> Outcome:
+        from hypervisor.history import HistoryError
+
+        try:
+            return how()
+        except HistoryError as error:
+            self._print(f"{error}\n")
+            return Outcome("beginning", str(error))
 
     # -- the rest ---------------------------------------------------------------------------------
 

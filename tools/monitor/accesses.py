@@ -34,4 +34,5 @@ class Accesses:
         self._subscription.cancel()
 
     def _note(self, event: MmioAccess) -> None:
-        self._last[event.device, event.register] = event
+        if not event.register.startswith("0x"):  # what has no name is shown nowhere
+            self._last[event.device, event.register] = event

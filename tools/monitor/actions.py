@@ -58,11 +58,11 @@ class Actions:
         self.control.resume(lambda: self.machine.step(hart))
 
     def reset(self) -> None:
-        self.machine.changed("a reset by a monitor")
         if self.control.paused:
             self.machine.restart()
         else:
             self.machine.power.request_reset()
+        self.machine.changed("a reset by a monitor")
 
     def power_down(self) -> None:
         """Press the power button, for the guest to act on."""
@@ -153,6 +153,8 @@ class Actions:
         return self.machine.breakpoints.add(self.address(place))
 
     def watch(self, address: int, size: int, kind: Any, hart: int | None) -> Watchpoint:
+        if hart is not None:
+            views.hart_of(self.machine, hart)
         try:
             return self.machine.breakpoints.watch(address, size, kind, hart=hart)
         except StopError as error:
@@ -253,10 +255,12 @@ class Actions:
         return count
 
     def snapshot(self, path: str) -> None:
+        from hypervisor.snapshot import SnapshotError
+
         try:
             self.machine.snapshot(path)
-        except OSError as error:
-            raise MonitorError(f"{path} cannot be written: {error.strerror}") from None
+        except SnapshotError as error:
+            raise MonitorError(str(error)) from None
 
     def type(self, text: bytes) -> None:
         """Type to the guest's console."""
