@@ -524,7 +524,7 @@ class Context:
                 self._latch(*command, status)
             return
         blob = self.blobs.get(place.blob)
-        if blob is not None:
+        if blob is not None and blob.holds(place.offset, place.size):  # it may be another by now
             data = answer_bytes(place.size, status, answer)
             blob.write(place.offset, data)
             if self.gpu.capture is not None:
