@@ -99,6 +99,8 @@ class RingGpu(Device):
         self._picture: list[int] = []
         """The last SetScanout: blob, offset, width, height, stride."""
         self._submitting = (0, 0)
+        self._has_flush = False
+        """Whether the stream that is being read has a FlushScanout."""
 
     def reset(self) -> None:
         super().reset()
@@ -134,13 +136,10 @@ class RingGpu(Device):
             self.values["FENCE"][:] = [0] * protocol.RINGS
         self.STATUS &= ~ENABLED
         if self.CONTROL & ENABLE and not self.STATUS & BROKEN:
-            count = self.RING_SIZE
-            size = count * DESCRIPTOR.size
-            fits = count.bit_count() == 1 and count <= MAX_DESCRIPTORS
-            if not fits or not self.memory.contains(self.RING_BASE, size):
-                self._break(f"a ring of {count} descriptors at {self.RING_BASE:#x}")
-                return
-            self.STATUS |= ENABLED
+            if self._is_ring():
+                self.STATUS |= ENABLED
+            else:
+                self._break_at_ring()
 
     @STATUS.on_read
     def _read_status(self) -> int:
@@ -154,6 +153,9 @@ class RingGpu(Device):
     @DOORBELL.on_write
     def _rung(self, written: int) -> None:
         if not self.STATUS & ENABLED:
+            return
+        if not self._is_ring():  # its registers may have been written since
+            self._break_at_ring()
             return
         count = self.RING_SIZE
         waiting = (written - self._taken) & 0xFFFF_FFFF
@@ -199,6 +201,7 @@ class RingGpu(Device):
         if self._context is None:
             self._context = self._new_context()
         self._submitting = (timeline, fence)
+        self._has_flush = False
         self._context.submit(timeline, stream, partial(self._complete, timeline, fence), fence)
         return True
 
@@ -231,7 +234,9 @@ class RingGpu(Device):
             return context.revoke(command.blob)
         if isinstance(command, protocol.SetScanout):
             return self._set_scanout(command)
-        self._flushes.append(list(self._submitting))
+        if not self._has_flush:
+            self._has_flush = True
+            self._flushes.append(list(self._submitting))
         return Status.SUCCESS
 
     def _set_scanout(self, command: protocol.SetScanout) -> Status:
@@ -278,6 +283,14 @@ class RingGpu(Device):
         self.scanout.show(None)
         self.INTERRUPT_STATUS = 0
         self._update_interrupt()
+
+    def _is_ring(self) -> bool:
+        count = self.RING_SIZE
+        fits = count.bit_count() == 1 and count <= MAX_DESCRIPTORS
+        return fits and self.memory.contains(self.RING_BASE, count * DESCRIPTOR.size)
+
+    def _break_at_ring(self) -> None:
+        self._break(f"a ring of {self.RING_SIZE} descriptors at {self.RING_BASE:#x}")
 
     def _break(self, what: str) -> None:
         self.board.guest_error(f"{self.name}: the ring stops at {what}")

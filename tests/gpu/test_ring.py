@@ -260,3 +260,46 @@ def test_neither_the_machine_nor_its_gpu_loads_opencl() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
     assert done.stdout == b"False False\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("RING_BASE", 0), ("RING_BASE", 1 << 60), ("RING_SIZE", 0)]
+)
+def test_ring_that_moves_out_of_memory_stops_at_the_doorbell(
+    guest: Guest, name: str, value: int
+) -> None:
+    guest.store(name, value, 8 if name == "RING_BASE" else 4)
+    guest.store("DOORBELL", 1)
+
+    assert guest.load("STATUS") == BROKEN
+    assert "a ring of" in guest.bench.messages[-1]
+
+
+def test_stream_with_many_flushes_shows_the_picture_once(guest: Guest) -> None:
+    seen: list[object] = []
+    guest.run(
+        p.GrantMemory(blob=2, ranges=(DATA, 4096)),
+        p.SetScanout(blob=2, width=2, height=2, stride=8),
+    )
+    guest.device.scanout.watchers.append(seen.append)
+    guest.run(*[p.FlushScanout()] * 100)
+
+    assert len(seen) == 1
+    assert guest.device._flushes == []
+
+
+def test_streams_with_the_same_fence_are_each_shown(guest: Guest) -> None:
+    seen: list[object] = []
+    guest.run(
+        p.GrantMemory(blob=2, ranges=(DATA, 4096)),
+        p.SetScanout(blob=2, width=2, height=2, stride=8),
+    )
+    guest.device.scanout.watchers.append(seen.append)
+    stream = p.FlushScanout().encode()
+    guest.bench.memory.write(STREAM, stream)
+    descriptor = DESCRIPTOR.pack(STREAM, len(stream), 0, 7, 0)
+    guest.bench.memory.write(RING + DESCRIPTOR.size, descriptor * 2)
+    guest.store("DOORBELL", 3)
+    guest.bench.clock.advance(1 << 50)
+
+    assert len(seen) == 2
