@@ -168,8 +168,12 @@ class Worker:
 
     def _wait_writable(self, deadline: float) -> None:
         poll = select.poll()
-        poll.register(self._socket, select.POLLOUT)
+        poll.register(self._socket, select.POLLOUT | select.POLLIN)
         poll.poll(_SLICE * 1000)
+        # A worker that can not get rid of its answers reads nothing.
+        self._take_in()
+        if len(self._received) > MAX_RESULT:
+            raise self.lose("the GPU's worker sent nonsense")
         self._look(deadline)
 
     def receive(self, seconds: float | None = None) -> Any:
@@ -198,15 +202,21 @@ class Worker:
                     return self._parse(body)
             if self.is_lost:
                 raise WorkerLostError(self.is_lost)
-            try:
-                data = self._socket.recv(1 << 20)
-            except BlockingIOError:
+            if not self._take_in():
                 return None
-            except OSError:
-                data = b""
-            if not data:
-                raise self.lose(self._cause())
-            received += data
+
+    def _take_in(self) -> bool:
+        """Whether there was something to receive. WorkerLostError where it is gone."""
+        try:
+            data = self._socket.recv(1 << 20)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            raise self.lose(self._cause())
+        self._received += data
+        return True
 
     def _parse(self, body: bytes) -> Any:
         try:
@@ -275,8 +285,6 @@ class Worker:
         if self._socket.fileno() < 0:
             return
         self.is_lost = self.is_lost or "the GPU's worker was closed"
-        if self._socket.fileno() < 0:
-            return
         if self._process.poll() is None:
             try:
                 os.killpg(self._process.pid, signal.SIGKILL)

@@ -6,7 +6,7 @@ import struct
 
 from gpu import protocol as p
 from gpu.opencl import Status
-from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
+from gpu.testing import BULK, CONTEXT, QUEUE, RAM, GuestBench
 
 SAXPY = """
 __kernel void saxpy(float a, __global const float *x, __global float *y) {
@@ -74,3 +74,28 @@ def test_fences_of_a_ring_come_in_order_at_modelled_times(guest: GuestBench) -> 
 
     assert early == []
     assert guest.signalled == [slow, fence]
+
+
+def test_answer_to_a_blob_that_is_another_by_now_is_not_written() -> None:
+    with GuestBench() as guest:
+        guest.submit_bytes(p.GetError().encode(p.AnswerPlace(BULK, 1 << 20, 64)))
+        guest.context.revoke(BULK)
+        guest.context.grant(BULK, [(RAM + guest.bulk_at, 4096)])
+        guest.write(0, b"\xa5" * 4096)
+
+        guest.bench.clock.advance(1 << 50)
+
+        assert guest.signalled == [1]
+        assert guest.read(0, 4096) == b"\xa5" * 4096
+
+
+def test_many_submissions_at_one_time_complete(guest: GuestBench) -> None:
+    guest.do(p.CreateBuffer(id=20, context=CONTEXT, size=64))
+    write = p.WriteBufferInline(queue=QUEUE, buffer=20, data=b"8 bytes.")
+    guest.signalled.clear()
+
+    tags = [guest.submit(write) for _ in range(1500)]
+    guest.bench.clock.advance(1 << 50)
+
+    assert guest.signalled == tags
+    assert not guest.context.lost
