@@ -39,11 +39,15 @@ MAX_PIECES = 1 << 14
 """Pieces of guest memory that a worker maps; blobs beyond are copied."""
 MAX_BLOBS = 1 << 16
 
+MAX_HELD = 1 << 12
+"""Commands of a context that wait for others."""
+
 AT_ONCE = 256
 """Operations of a message to the worker, about."""
 
 _ALWAYS = (protocol.GetError, protocol.Release, protocol.GetEventStatus)
 """Commands that a context without its device can be given."""
+_ENQUEUED = (protocol.Enqueue, protocol.Finish)
 
 
 class Context:
@@ -71,6 +75,8 @@ class Context:
         self._known: protocol.Known = {}
         self.numbers = 1
         self.rings: dict[int, deque[Submission]] = {}
+        self.held: dict[Work, None] = {}
+        """Commands that wait for others, as they were enqueued."""
         self.link = Link(gpu, self.lose)
 
     # -- what front ends call -----------------------------------------------------------------
@@ -165,6 +171,7 @@ class Context:
         self.table.clear()
         self.blobs.clear()
         self.rings.clear()
+        self.held.clear()
         self.gpu.forget(self)
 
     # -- packets ------------------------------------------------------------------------------
@@ -207,6 +214,8 @@ class Context:
                 raise RefusedError(Status.DEVICE_NOT_AVAILABLE)
             if self.lost and kind is not protocol.CreateContext:
                 raise RefusedError(Status.OUT_OF_RESOURCES)
+        if len(self.held) >= MAX_HELD and issubclass(kind, _ENQUEUED):
+            raise RefusedError(Status.OUT_OF_HOST_MEMORY)
         plan, table = PLANS[kind], self.table
         fields = command.__dict__
         found: dict[str, Any] = {}
@@ -369,6 +378,7 @@ class Context:
         if work.needs:
             assert queue.unsent is not None
             queue.unsent[work] = None
+            self.held[work] = None
             work.has_waited = True
             self.retain(work.objects)
         else:
@@ -397,6 +407,7 @@ class Context:
                     assert other.queue is not None
                     assert other.queue.unsent is not None
                     del other.queue.unsent[other]
+                    del self.held[other]
                     ready.append(other)
             work.dependents = []
             if work.has_waited:
@@ -572,9 +583,7 @@ class Context:
                 thing.failure = Status.OUT_OF_RESOURCES
         for concern in pending:
             self._fail(concern, Status.OUT_OF_RESOURCES)
-        for thing in list(self.table.values()):
-            if isinstance(thing, Queue):
-                self._lose_queue(thing)
+        self._lose_held()
 
     def _is_ended_by(self, what: str) -> bool:
         """Whether a fault wants the worker ended before a command. Then all before it is done."""
@@ -585,11 +594,14 @@ class Context:
         self.link.wait(self.link.message)
         return True
 
-    def _lose_queue(self, queue: Queue) -> None:
+    def _lose_held(self) -> None:
         """Complete what waits, whatever it waits for."""
-        while queue.unsent:
-            work = next(iter(queue.unsent))
-            del queue.unsent[work]
+        while self.held:
+            work = next(iter(self.held))
+            assert work.queue is not None
+            assert work.queue.unsent is not None
+            del self.held[work]
+            del work.queue.unsent[work]
             work.status = Status.OUT_OF_RESOURCES
             work.needs = -1
             self.send(work)

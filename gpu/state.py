@@ -305,6 +305,9 @@ def load_context(context: Context, state: dict[str, Any], resume: Resume) -> Non
     for work, saved in zip(works, state["works"], strict=True):
         _fill_work(work, saved, things, works, blobs, submissions)
     context.table = {identifier: things[number] for identifier, number in state["table"]}
+    queues = [thing for thing in things.values() if isinstance(thing, Queue)]
+    held = [work for queue in queues for work in queue.unsent or ()]
+    context.held = dict.fromkeys(sorted(held, key=lambda work: work.command))
     context.commands = state["commands"]
     context.numbers = state["numbers"]
     latched = state["latched"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gpu import protocol as p
+from gpu.context import MAX_HELD
 from gpu.opencl import Execution, Status
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
 from gpu.work import Engine
@@ -204,3 +205,19 @@ def test_high_priority_goes_first() -> None:
 
     assert (low, high, medium) == ((0, 100), (0, 10), (10, 30))
     assert last == (130, 230)
+
+
+def test_commands_that_wait_are_bounded(guest: GuestBench) -> None:
+    guest.do(p.CreateUserEvent(id=30, context=CONTEXT))
+    marker = p.Marker(queue=QUEUE, wait=(30,))
+
+    fence = guest.submit(*[marker] * MAX_HELD, ring=1)
+    before = guest.ask(p.GetError()).error
+    guest.submit(marker, p.Finish(queue=QUEUE), ring=1)
+    beyond = guest.ask(p.GetError()).error
+    guest.do(p.SetUserEventStatus(event=30, status=0))
+    guest.do(marker, p.Finish(queue=QUEUE))
+
+    assert (before, beyond) == (0, Status.OUT_OF_HOST_MEMORY)
+    assert fence in guest.signalled
+    assert guest.context.held == {}

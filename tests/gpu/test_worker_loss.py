@@ -120,6 +120,25 @@ def test_waiting_commands_of_a_lost_context_complete(guest: GuestBench) -> None:
     assert guest.ask(p.GetEventStatus(event=31)).execution == Status.OUT_OF_RESOURCES
 
 
+def test_waiting_commands_of_a_released_queue_complete(guest: GuestBench) -> None:
+    guest.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=64),
+        p.CreateUserEvent(id=30, context=CONTEXT),
+        p.CreateQueue(id=40, context=CONTEXT),
+    )
+    fill = p.FillBuffer(queue=40, buffer=20, size=64, pattern=b"x", wait=(30,))
+    held = guest.submit(fill, p.Release(id=40), ring=1)
+    worker = guest.context.link.worker
+    assert worker is not None
+
+    os.kill(worker.pid, signal.SIGKILL)
+    guest.wait(guest.submit(p.CreateBuffer(id=21, context=CONTEXT, size=64)))
+    guest.bench.clock.advance(1 << 50)
+
+    assert held in guest.signalled
+    assert guest.context.held == {}
+
+
 @pytest.mark.parametrize("sent", NONSENSE)
 def test_nonsense_of_a_worker_is_its_end(guest: GuestBench, sent: bytes) -> None:
     worker = guest.context.link.worker
