@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 MAX_BUILDS = 4
 """Builds of one context that are under way at once."""
+MAX_RECIPE = 32 << 20
+"""Bytes of all sources of a program, those of its parts as often as they are named."""
+_PART = 1 << 16
+"""What a part counts besides its sources."""
 _FLAGS = re.compile(
     r"-cl-(single-precision-constant|denorms-are-zero|fp32-correctly-rounded-divide-sqrt"
     r"|opt-disable|strict-aliasing|mad-enable|no-signed-zeros|unsafe-math-optimizations"
@@ -117,6 +121,8 @@ def compile_program(context: Context, command: protocol.CompileProgram, found: F
             raise refuse(Status.INVALID_PROGRAM)
         headers.append((name, header.recipe))
     recipe = ("compile", program.recipe[1], tuple(headers), options)
+    if _weight(recipe) > MAX_RECIPE:
+        raise refuse(Status.OUT_OF_HOST_MEMORY)
     _start(context, program, recipe)
     return "build", program.build
 
@@ -130,15 +136,26 @@ def link_program(context: Context, command: protocol.LinkProgram, found: Found) 
     options = _link_options(command.options)
     check_scope(found["context"], *found["programs"])
     parts = []
+    weight = _PART
     for part in found["programs"]:
         if part.build is None or not _is_compiled(part):
             raise refuse(Status.INVALID_PROGRAM)
+        weight += _weight(part.build.recipe)
+        if weight > MAX_RECIPE:
+            raise refuse(Status.OUT_OF_HOST_MEMORY)
         parts.append(part.build.recipe)
     recipe = ("link", tuple(parts), options)
     program = Program(context.new_number(), found["context"], recipe=recipe)
     context.add(command.id, program)
     _start(context, program, recipe)
     return "build", program.build
+
+
+def _weight(recipe: Recipe) -> int:
+    if recipe[0] == "link":
+        return _PART + sum(_weight(part) for part in recipe[1])
+    _, source, headers, _ = recipe
+    return _PART + len(source) + sum(len(header[1]) for _, header in headers)
 
 
 def _is_compiled(program: Program) -> bool:

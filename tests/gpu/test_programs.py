@@ -321,3 +321,29 @@ def test_refused(built: GuestBench, case: str) -> None:
 )
 def test_log_has_no_path_of_the_host(log: str, shown: str) -> None:
     assert scrub(log) == shown
+
+
+def test_program_of_too_many_parts_is_refused(guest: GuestBench) -> None:
+    guest.do(
+        p.CreateProgram(id=10, context=CONTEXT, source=b"int f(void) { return 1; }"),
+        p.CompileProgram(program=10),
+        p.LinkProgram(id=11, context=CONTEXT, programs=(10,), options=b"-create-library"),
+    )
+
+    status = guest.status_of(p.LinkProgram(id=12, context=CONTEXT, programs=(11,) * 256))
+
+    assert status == Status.OUT_OF_HOST_MEMORY
+    assert 12 not in guest.context.table
+
+
+def test_program_of_too_long_headers_is_refused(guest: GuestBench) -> None:
+    guest.do(
+        p.CreateProgram(id=10, context=CONTEXT, source=b"int f(void) { return 1; }"),
+        p.CreateProgram(id=11, context=CONTEXT, source=b" " * (1 << 20)),
+    )
+
+    names = b"".join(b"%d.h\0" % number for number in range(32))
+    status = guest.status_of(p.CompileProgram(program=10, headers=(11,) * 32, names=names))
+
+    assert status == Status.OUT_OF_HOST_MEMORY
+    assert guest.context.table[10].build is None
