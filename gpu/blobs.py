@@ -18,7 +18,8 @@ class Blob:
     """`pieces` are guest-physical (address, bytes), whole pages, one after another.
 
     With a shadow the worker never sees guest memory: ranges that commands read are copied in when
-    they are sent, ranges that they write are copied out when they are complete.
+    they are sent, ranges that they write are copied out when they are complete. OSError where the
+    host's limits leave no room for it.
     """
 
     def __init__(
@@ -43,7 +44,11 @@ class Blob:
         self._owed: list[tuple[int, int]] = []
         if has_shadow:
             self.shadow_fd = sealed_file("gpu-blob", self.size)
-            self._shadow = mmap.mmap(self.shadow_fd, self.size)
+            try:
+                self._shadow = mmap.mmap(self.shadow_fd, self.size)
+            except OSError:
+                os.close(self.shadow_fd)
+                raise
 
     @property
     def has_shadow(self) -> bool:

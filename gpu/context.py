@@ -100,7 +100,12 @@ class Context:
         size = sum(size for _, size in pieces)
         if shadow and not self.charge(size):
             return Status.MEM_OBJECT_ALLOCATION_FAILURE
-        granted = Blob(self.new_number(), pieces, memory, shadow)
+        try:
+            granted = Blob(self.new_number(), pieces, memory, shadow)
+        except OSError:  # the host has no more files or address space for it
+            self.used -= size
+            self.gpu.used -= size
+            return Status.MEM_OBJECT_ALLOCATION_FAILURE
         self.blobs[blob] = granted
         if self.gpu.capture is not None:
             self.gpu.capture.granted(self, blob, pieces)

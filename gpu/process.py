@@ -6,6 +6,7 @@ length, and every field is checked where it is used. It may stop answering at an
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.util
 import json
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from gpu.linker import find_linker
@@ -45,8 +47,13 @@ def sealed_file(name: str, size: int) -> int:
     """The descriptor of a file in memory that a worker may be given: it can not shrink, which would
     end the hypervisor with SIGBUS where that has it mapped."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, size)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    try:
+        os.ftruncate(fd, size)
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    except OSError:
+        os.close(fd)
+        raise
     return fd
 
 
@@ -55,32 +62,22 @@ class WorkerLostError(Exception):
 
 
 class Worker:
-    """One process. It has no part until `begin`."""
+    """One process. It has no part until `begin`. OSError where the host's limits forbid one."""
 
     def __init__(self, options: OpenClOptions, sharing: str = "auto") -> None:
         self._options = options
         self._timeout = options.timeout / 1e9
         self.folder = tempfile.mkdtemp(prefix="hypervisor-gpu-")
-        here, there = socket.socketpair()
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "gpu.worker", str(there.fileno())],
-                pass_fds=(there.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd=self.folder,
-                env=self._environment(),
-                start_new_session=True,
-            )
-        finally:
-            there.close()
+            self._process, self._socket = self._start()
+        except OSError:
+            os.rmdir(self.folder)
+            raise
         self._pid = 0
         self._longest = MAX_MESSAGE
-        self._socket = here
-        here.setblocking(False)
+        self._socket.setblocking(False)
         self._poll = select.poll()
-        self._poll.register(here, select.POLLIN)
+        self._poll.register(self._socket, select.POLLIN)
         self._received = bytearray()
         self._description: dict[str, Any] | None = None
         self._progress: memoryview | None = None
@@ -98,6 +95,26 @@ class Worker:
                 "linker": find_linker(),
             }
         )
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """The process and this side of its socket."""
+        here, there = socket.socketpair()
+        with there:
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "gpu.worker", str(there.fileno())],
+                    pass_fds=(there.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd=self.folder,
+                    env=self._environment(),
+                    start_new_session=True,
+                )
+            except OSError:
+                here.close()
+                raise
+        return process, here
 
     def _environment(self) -> dict[str, str]:
         passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -128,9 +145,11 @@ class Worker:
         self._seen = None
         if part[0] == "execute":
             fd = sealed_file("gpu-progress", mmap.PAGESIZE)
-            self._progress = memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("Q")
-            self.send(part, fd)
-            os.close(fd)
+            try:
+                self._progress = memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("Q")
+                self.send(part, fd)
+            finally:
+                os.close(fd)
         else:
             self._timeout = self._options.build_timeout / 1e9
             self._longest = MAX_RESULT
@@ -320,6 +339,11 @@ def _import_paths() -> list[str]:
     return list(dict.fromkeys(os.path.dirname(os.path.dirname(origin)) for origin in origins))
 
 
+def _not_started(error: OSError) -> WorkerLostError:
+    reason = os.strerror(error.errno or errno.EIO)  # guests read it: no names of the host's
+    return WorkerLostError(f"the GPU's worker cannot be started: {reason}")
+
+
 class Workers:
     """Starts workers, and keeps one warm so that the next need not wait."""
 
@@ -330,16 +354,19 @@ class Workers:
         self._description: dict[str, Any] | None = None
 
     def warm(self) -> None:
-        """Have a spare."""
+        """Have a spare. WorkerLostError where none can be started."""
         if self._spare is None:
-            self._spare = Worker(self._options, self._sharing)
+            try:
+                self._spare = Worker(self._options, self._sharing)
+            except OSError as error:
+                raise _not_started(error) from None
 
     def describe(self) -> dict[str, Any]:
         """The device as a worker found it, or {"error": sentence}."""
         if self._description is None:
-            self.warm()
-            assert self._spare is not None
             try:
+                self.warm()
+                assert self._spare is not None
                 self._description = self._spare.describe()
             except WorkerLostError as error:
                 self._description = {"error": str(error)}
@@ -364,7 +391,11 @@ class Workers:
         except WorkerLostError:
             worker.close()
             raise
-        self.warm()
+        except OSError as error:
+            worker.close()
+            raise _not_started(error) from None
+        with suppress(WorkerLostError):  # the next one to need it is told
+            self.warm()
         return worker
 
     def close(self) -> None:

@@ -15,7 +15,8 @@ from gpu.virtio_gpu_protocol import CAPSET_MASK, CommandError, Response
 from gpu.virtio_gpu_resources import PAGE, Blob, Resource
 from hypervisor.device import GpuHook
 
-MAX_CONTEXTS = 1024
+MAX_CONTEXTS = 64
+"""Each has processes and files of the host's."""
 
 
 class CoreContext(Protocol):
@@ -88,7 +89,8 @@ class Contexts:
                 Response.ERR_OUT_OF_MEMORY, f"there are {MAX_CONTEXTS} contexts already"
             )
         capset = context_init & CAPSET_MASK
-        name = label.decode("utf-8", "replace")
+        text = label.rstrip(b"\0").decode("utf-8", "replace")
+        name = "".join(c if c.isprintable() else "?" for c in text)  # it goes to the host's log
         core = None
         if capset:
             if capset != CAPSET or self._core is None:

@@ -115,8 +115,7 @@ class Driver(GuestDriver):
         fields = (number, mem, 1, len(pieces), 0, total if size is None else size)
         return self.ask(Command.RESOURCE_CREATE_BLOB, *fields, tail=entries(pieces))[0]
 
-    def context(self, number=1, capset=30):
-        name = b"prog"
+    def context(self, number=1, capset=30, name=b"prog"):
         return self.ask(
             Command.CTX_CREATE, len(name), capset, name.ljust(64, b"\0"), header=(0, 0, number, 0)
         )[0]
