@@ -36,10 +36,13 @@ class Link:
         """Of messages that arrived and were not taken: index and error of what failed."""
         self._copied = 0
         self._is_ready = False
+        self._fd = -1
+        """The worker's socket, which a worker that is lost has closed."""
 
     def start(self, blobs: Sequence[Blob]) -> None:
         """Get a worker, and let it map `blobs`. WorkerLostError where there is none."""
         self.worker = self._gpu.workers.take("execute")
+        self._fd = self.worker.fileno()
         self._is_ready = False
         self._copied = 0
         for blob in blobs:
@@ -47,8 +50,7 @@ class Link:
 
     def end(self) -> None:
         if self.worker is not None:
-            if not self.worker.is_lost:
-                self._gpu.unwatch(self.worker.fileno())
+            self._gpu.unwatch(self._fd)
             self.worker.close()
             self.worker = None
 
@@ -118,7 +120,7 @@ class Link:
     def watch(self) -> None:
         """Have the context looked at when there is something."""
         if self.worker is not None:
-            self._gpu.watch(self.worker.fileno())
+            self._gpu.watch(self._fd)
 
     def look(self) -> None:
         """Keep what has come, without waiting. Ends a worker that takes too long."""

@@ -139,6 +139,23 @@ def test_waiting_commands_of_a_released_queue_complete(guest: GuestBench) -> Non
     assert guest.context.held == {}
 
 
+def test_lost_worker_is_not_watched_any_more() -> None:
+    with GuestBench(timing="host") as guest:
+        guest.submit(p.CreateContext(id=CONTEXT), p.CreateQueue(id=QUEUE, context=CONTEXT))
+        worker = guest.context.link.worker
+        watch = guest.gpu._watch
+        assert worker is not None
+        assert watch is not None
+        before, number = set(watch._files), worker.fileno()
+
+        os.kill(worker.pid, signal.SIGKILL)
+        guest.context.link.wait(guest.context.link.message + 1)
+
+        assert before == {number}
+        assert guest.context.lost
+        assert watch._files == set()
+
+
 @pytest.mark.parametrize("sent", NONSENSE)
 def test_nonsense_of_a_worker_is_its_end(guest: GuestBench, sent: bytes) -> None:
     worker = guest.context.link.worker
