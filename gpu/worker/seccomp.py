@@ -23,8 +23,8 @@ _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 _ANYWHERE = {
     # files that are open already
     "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "pread64": 17,
-    "pwrite64": 18, "readv": 19, "writev": 20, "select": 23, "dup": 32, "dup2": 33, "fcntl": 72,
-    "flock": 73, "fsync": 74, "fdatasync": 75, "ftruncate": 77, "getdents": 78, "getdents64": 217,
+    "pwrite64": 18, "readv": 19, "writev": 20, "select": 23, "dup": 32, "dup2": 33, "flock": 73,
+     "fsync": 74, "fdatasync": 75, "ftruncate": 77, "getdents": 78, "getdents64": 217,
     "epoll_wait": 232, "epoll_ctl": 233, "pselect6": 270, "ppoll": 271, "epoll_pwait": 281,
     "dup3": 292, "close_range": 436,
     # messages on the socket to the hypervisor
@@ -51,11 +51,14 @@ _TO_RUN_A_LINKER = {
     "mremap": 25, "pipe": 22, "vfork": 58, "fork": 57, "execve": 59, "wait4": 61, "waitid": 247,
     "pipe2": 293,
 }  # fmt: skip
+_FCNTL = 72
 _MMAP, _IOCTL, _CLONE, _PRCTL, _TGKILL, _PRLIMIT, _CLONE3 = 9, 16, 56, 157, 234, 302, 435
 _CLONE_THREAD = 0x1_0000
 _NEW_NAMESPACES = 0x7E02_0080
 _SHARED_ANONYMOUS = 0x21
 _THREAD_NAMES = (15, 16)
+_FILE_COMMANDS = (*range(8), 37, 38, 1030)
+"""Duplicates, flags and locks: F_SETOWN and F_SETSIG would send signals to other processes."""
 
 Instruction = tuple[int, int, int, int]
 
@@ -105,6 +108,7 @@ def _program(may_run_linker: bool, has_device_files: bool) -> list[Instruction]:
     program += _case(_CLONE, clone)
     # Its flags are in memory, where they can not be looked at; the C library then uses clone.
     program += _case(_CLONE3, [_errno(errno.ENOSYS)])
+    program += _case(_FCNTL, _one_of(1, _FILE_COMMANDS))
     program += _case(_PRCTL, _one_of(0, _THREAD_NAMES))
     program += _case(_TGKILL, _one_of(0, (os.getpid(),)))
     program += _case(_PRLIMIT, _one_of(0, (0,)))

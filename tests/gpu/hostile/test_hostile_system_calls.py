@@ -90,6 +90,8 @@ CALLS = {
     "rt_sigqueueinfo": (129, PARENT, 9, TEXT),
     "pidfd_open": (434, PARENT, 0),
     "pidfd_send_signal": (424, 3, 9, 0, 0),
+    "own the parent's signals": (72, 3, 8, PARENT),
+    "choose the signal": (72, 3, 10, 9),
     "ptrace": (101, 16, PARENT, 0, 0),
     "process_vm_readv": (310, PARENT, TEXT, 1, TEXT, 1, 0),
     "process_vm_writev": (311, PARENT, TEXT, 1, TEXT, 1, 0),
