@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypervisor.outcome import Outcome
@@ -99,6 +100,9 @@ class Control:
                 self._next = how
             elif outcome.stop is not None or (self.debuggers and outcome.kind in _LOOKED_AT):
                 self.pause(outcome)
+            elif outcome.kind == "timeout":  # of all the time, of which this run had what was left
+                said = outcome.sentence.replace(f"{left:g} seconds", f"{timeout:g} seconds", 1)
+                return replace(outcome, sentence=said)
             else:
                 return outcome
 

@@ -80,7 +80,7 @@ def test_interrupts_are_counted(monitor):
 def test_registers_are_decoded(monitor):
     shown = monitor("device uart0")
 
-    assert "0x0001  IER       0x1          ERBFI   <- 0x1 at 0.0000" in shown
+    assert "0x0001  IER       0x1          ERBFI" in shown
 
 
 def test_memory_and_code_are_shown(monitor):
