@@ -21,6 +21,7 @@ options with the same meaning):
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import shutil
@@ -154,7 +155,8 @@ class PasstWire:
         does not know the guest's: it learns nothing wrong from it.
         """
         deadline = time.monotonic() + _START_SECONDS
-        self._socket.sendall(encode(_arp_probe(options.gateway)))
+        with contextlib.suppress(OSError):  # it has ended already: what it said is read below
+            self._socket.sendall(encode(_arp_probe(options.gateway)))
         answered = False
         while not answered:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.001))

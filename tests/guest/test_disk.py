@@ -239,7 +239,7 @@ def test_commit_puts_everything_into_the_raw_base(
     stories: dict[str, Story], tmp_path: Path
 ) -> None:
     story = stories["raw"]
-    disk = tmp_path / "disk.img"
+    disk = tmp_path / story.disk.name  # as the overlay knows it
     shutil.copy2(story.disk, disk)  # an overlay knows its base by size and time
     shutil.copyfile(story.next.overlay, overlay_path(str(disk)))
 
