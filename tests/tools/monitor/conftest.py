@@ -76,7 +76,7 @@ class Bench:
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        self.outcome = self.control.run(timeout=60)
+        self.outcome = self.control.run(timeout=300)
 
     def start(self) -> None:
         self._thread.start()
@@ -99,7 +99,7 @@ class Bench:
 
     def connect(self, server) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        client.settimeout(20)
+        client.settimeout(200)
         client.connect(server.place.path)
         return client
 

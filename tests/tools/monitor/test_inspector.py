@@ -19,7 +19,7 @@ def inspect(running):
             app = Inspector(running.qmp.place.path)
             async with app.run_test(size=(140, 45)) as pilot:
                 await until(pilot, lambda: "test-board" in app.sub_title)
-                result = await asyncio.wait_for(work(app, pilot), 60)
+                result = await asyncio.wait_for(work(app, pilot), 300)
                 await app.leave()
             return app, result
 
