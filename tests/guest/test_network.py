@@ -98,9 +98,9 @@ def test_guest_gets_an_address_by_dhcp(online: Online, ask: Ask) -> None:
 def test_guest_fetches_a_file_from_the_host_s_loopback(online: Online, ask: Ask) -> None:
     ask(online.machine, f"wget -q -O /tmp/data http://10.0.2.2:{online.served}/data")
 
-    digest = ask(online.machine, "sha256sum /tmp/data").split()[0]
+    answer = ask(online.machine, "sha256sum /tmp/data")  # a kernel may say something meanwhile
 
-    assert digest == hashlib.sha256(online.data).hexdigest()
+    assert hashlib.sha256(online.data).hexdigest() in answer
 
 
 def test_host_reaches_a_server_in_the_guest(online: Online, ask: Ask) -> None:
