@@ -1,8 +1,9 @@
 """Building programs: each in a process of its own, its result kept on disk by content.
 
 A recipe says what to do, and is all that a result depends on besides the device:
-("build", source, options), ("compile", source, ((name, recipe), ...), options) or
-("link", (recipe, ...), options). The key of a binary is the digest of its recipe and device.
+("build", source, options), ("compile", source, ((name, recipe), ...), options),
+("link", (recipe, ...), options), or ("group", "X-Y-Z", recipe) for the kernels of a program,
+compiled for work-groups of one size. The key of a binary is the digest of its recipe and device.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ Recipe = tuple[Any, ...]
 MAX_LOG = 1 << 18
 MAX_CACHE = 512 << 20
 """Bytes of results that are kept on disk."""
-FORMAT = b"hypervisor-gpu-2"
+FORMAT = b"hypervisor-gpu-3"
 _FAILURES = {
     "build": Status.BUILD_PROGRAM_FAILURE,
     "compile": Status.COMPILE_PROGRAM_FAILURE,
     "link": Status.LINK_PROGRAM_FAILURE,
+    "group": Status.BUILD_PROGRAM_FAILURE,
 }
 
 
@@ -67,6 +69,9 @@ class Built:
     binary: bytes = b""
     kernels: tuple[KernelDescription, ...] = ()
     key: str = ""
+    recipe: Recipe = ()
+    objects: tuple[tuple[str, bytes], ...] = ()
+    """Of a recipe "group": kernels' names and code."""
 
     def kernel(self, name: str) -> KernelDescription | None:
         return next((kernel for kernel in self.kernels if kernel.name == name), None)
@@ -131,21 +136,25 @@ class Builds:
         return state.hexdigest()
 
     def start(self, recipe: Recipe) -> Worker:
-        return self._workers.take("compile", _plain(recipe))
+        binary = b""
+        if recipe[0] == "group":
+            known = self.cached(self.key_of(recipe[2]))
+            binary = known.binary if known is not None else b""
+        return self._workers.take("compile", _plain(recipe), binary)
 
     def finish(self, worker: Worker, recipe: Recipe, key: str) -> Built:
         """Wait for a build, and keep what is good of it."""
         failure = _FAILURES[recipe[0]]
         try:
             result = worker.receive()
-            built = parse(result, failure, key)
+            built = parse(result, failure, key, recipe)
         except WorkerLostError as error:
             reason = "it took too long" if "took more" in str(error) else "the compiler failed"
             return Built(failure, f"{reason}\n")
         finally:
             worker.close()
         if built.status == Status.SUCCESS:
-            self._keep(key, result)
+            self._keep(key, {**result, "recipe": _plain(recipe)})
         return built
 
     def cached(self, key: str) -> Built | None:
@@ -162,8 +171,10 @@ class Builds:
         if hashlib.sha256(body).digest() != digest:
             return None
         try:
-            return parse(cbor2.loads(body), Status.BUILD_PROGRAM_FAILURE, key)
-        except (cbor2.CBORDecodeError, ValueError):
+            result = cbor2.loads(body)
+            recipe = _tuple(result["recipe"])
+            return parse(result, Status.BUILD_PROGRAM_FAILURE, key, recipe)
+        except (cbor2.CBORDecodeError, ValueError, LookupError, TypeError):
             return None
 
     def _keep(self, key: str, result: dict[str, Any]) -> None:
@@ -193,7 +204,7 @@ class Builds:
             total -= stat.st_size
 
 
-def parse(result: Any, failure: Status, key: str) -> Built:
+def parse(result: Any, failure: Status, key: str, recipe: Recipe = ()) -> Built:
     """What a compiler's process said, as far as it makes sense."""
     try:
         code = int(result["status"])
@@ -203,9 +214,11 @@ def parse(result: Any, failure: Status, key: str) -> Built:
             return Built(Status(code) if known else failure, log)
         kernels = tuple(_kernel(each) for each in result["kernels"])
         binary = bytes.fromhex(result["binary"])
+        named = result.get("objects", {}).items()
+        objects = tuple((str(name), bytes.fromhex(code)) for name, code in named)
     except (KeyError, TypeError, ValueError, AttributeError):
         return Built(failure, "the compiler failed\n")
-    return Built(Status.SUCCESS, log, binary, kernels, key)
+    return Built(Status.SUCCESS, log, binary, kernels, key, recipe, objects)
 
 
 _PATH = re.compile(r"(?<![\w.])/(?:[\w.+@~-]+/)*[\w.+@~-]+")
@@ -249,6 +262,10 @@ def _kernel(data: dict[str, Any]) -> KernelDescription:
 
 def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, tuple | list) else value
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(_tuple(each) for each in value) if isinstance(value, list) else value
 
 
 def _cache_folder() -> Path:

@@ -42,6 +42,8 @@ class DeviceLimits:
         self.missing: list[str] = description.get("missing", [])
         """What the worker's sandbox is without."""
         self.sharing = description.get("sharing", "copy")
+        self.has_groups = description.get("groups") is True
+        """Whether kernels are compiled for each size of work-groups that they are run in."""
         parameters = description.get("parameters", {})
         self.parameters = {int(name): bytes.fromhex(value) for name, value in parameters.items()}
         self.formats: dict[str, list[int]] = description.get("formats", {})

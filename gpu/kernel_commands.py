@@ -14,6 +14,7 @@ from gpu.program_commands import built_of
 from gpu.queue_commands import waits_of
 from gpu.registry import Found, check_scope, handles, refuse
 from gpu.work import Producer, Work
+from gpu.work_groups import choose, compile_for
 
 if TYPE_CHECKING:
     from gpu.context import Context
@@ -194,8 +195,15 @@ def _check_local(
         if size > most:
             raise refuse(Status.INVALID_WORK_ITEM_SIZE)
         product *= size
-    if product > min(limits.group, description.group or limits.group):
+    if product > _most(context, kernel):
         raise refuse(Status.INVALID_WORK_GROUP_SIZE)
+
+
+def _most(context: Context, kernel: Kernel) -> int:
+    """Work-items that a work-group of a kernel may have."""
+    limit = context.gpu.limits.group
+    assert kernel.description is not None
+    return min(limit, kernel.description.group or limit)
 
 
 def _run(
@@ -214,6 +222,10 @@ def _run(
     items = 1
     for size in global_size:
         items *= size
+    if context.gpu.limits.has_groups and not context.lost:
+        if local_size is None:
+            local_size = choose(global_size, _most(context, kernel))
+        compile_for(context, kernel, local_size)
     model = context.gpu.options.model
     work = Work(
         queue,

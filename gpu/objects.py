@@ -120,6 +120,8 @@ class Program(Object):
     build: Build | None = None
     is_loaded: bool = False
     """The worker has its binary."""
+    groups: tuple[str, ...] = ()
+    """Sizes of work-groups for which the worker has its kernels compiled."""
     kernels: int = 0
 
 

@@ -126,7 +126,7 @@ class Worker:
             "HOME": self.folder,
             "TMPDIR": self.folder,
             "POCL_CACHE_DIR": self.folder,
-            # Kernels come compiled for any local size, so executing them needs no linker.
+            # So that executing kernels needs no linker; see gpu.worker.groups.
             "POCL_WORK_GROUP_SPECIALIZATION": "0",
             "PYOPENCL_NO_CACHE": "1",
         }

@@ -183,6 +183,7 @@ def _start(context: Context, program: Program, recipe: Recipe | None) -> None:
     if program.is_loaded:
         context.operate("drop", program.number)
         program.is_loaded = False
+        program.groups = ()
     submission = context.submission
     assert submission is not None
     cost = context.gpu.options.model.build if context.gpu.is_modelled else 0

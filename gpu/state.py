@@ -32,6 +32,7 @@ from gpu.opencl import MapFlags, Status
 from gpu.process import WorkerLostError
 from gpu.protocol import AnswerPlace
 from gpu.work import Submission, Work
+from gpu.work_groups import give_groups
 
 if TYPE_CHECKING:
     from gpu.context import Context
@@ -46,7 +47,7 @@ _PLAIN: dict[type[Object], tuple[str, ...]] = {
         *("format", "pixel", "shape", "pitches", "extent"),
     ),
     Sampler: ("settings",),
-    Program: ("recipe", "is_loaded", "kernels"),
+    Program: ("recipe", "is_loaded", "groups", "kernels"),
     Kernel: (),
     Event: ("is_user", "is_profiling"),
     Mapping: ("ranges", "flags"),
@@ -408,6 +409,8 @@ def _recreate(context: Context, thing: Object) -> None:
         if not binary:
             raise ValueError(f"{context.gpu.name}: a program of the snapshot cannot be built")
         operate("program", thing.number, binary)
+        for size in thing.groups:
+            give_groups(context, thing, size)
     elif isinstance(thing, Kernel) and thing.program is not None:
         assert thing.description is not None
         operate("kernel", thing.number, thing.program.number, thing.description.name)

@@ -59,16 +59,20 @@ def _open(setup: dict[str, str]) -> tuple[Any, dict[str, Any]]:
 _LATER = (
     "gpu.worker.build",
     "gpu.worker.execute",
+    "gpu.worker.groups",
     "numpy",
     "pyopencl.invoker",
     "pyopencl.characterize",
 )
 
 
-def _compile(channel: Channel, device: Any, recipe: Any) -> None:
-    from gpu.worker.build import build
+def _compile(channel: Channel, device: Any, recipe: Any, binary: bytes) -> None:
+    from gpu.worker.build import build, build_for_group
 
-    channel.send(build(device, recipe))
+    if recipe[0] == "group":
+        channel.send(build_for_group(device, recipe, binary))
+    else:
+        channel.send(build(device, recipe))
 
 
 def _execute(channel: Channel, device: Any, sharing: str) -> None:

@@ -1,7 +1,7 @@
 """Compiles one program and is gone: the compiler's process never runs a kernel.
 
 What comes of it is a binary that the executing worker loads without a compiler, and all there is
-to know of its kernels.
+to know of its kernels; or the kernels' code for one size of work-groups (see gpu.worker.groups).
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pyopencl
+
+from gpu.worker import groups
 
 cl: Any = pyopencl
 _low: Any = cl._cl
@@ -23,15 +25,15 @@ def build(device: Any, recipe: Any) -> dict[str, Any]:
     failure = {"build": -11, "compile": -15, "link": -17}[how]
     program = None
     try:
-        if how == "build":
-            program = _low._Program(context, recipe[1])
-            program._build(_options(recipe[2]), [device])
-        elif how == "compile":
-            program = _low._Program(context, recipe[1])
-            _compile(program, context, device, recipe)
-        else:
+        if how == "link":
             parts = [_compile_part(context, device, part) for part in recipe[1]]
             program = _low._Program.link(context, parts, recipe[2], [device])
+        else:
+            program = _low._Program(context, recipe[1])
+            if how == "build":
+                program._build(_options(recipe[2]), [device])
+            else:
+                _compile(program, context, device, recipe)
     except cl.Error as error:
         log = _log(program, device) or _log_of(error)
         code = error.code if error.code not in (-11, -15, -17) else failure
@@ -42,6 +44,24 @@ def build(device: Any, recipe: Any) -> dict[str, Any]:
     result["binary"] = program.get_info(cl.program_info.BINARIES)[0].hex()
     result["kernels"] = [_describe(kernel, device) for kernel in program.all_kernels()]
     return result
+
+
+def build_for_group(device: Any, recipe: Any, binary: bytes) -> dict[str, Any]:
+    """Follow a recipe ["group", "X-Y-Z", ["build" or "link"...]], whose program's `binary` is
+    known: every kernel's code for work-groups of that size, as plain data."""
+    context = cl.Context([device])
+    _, size, (how, *rest) = recipe
+    # With it comes the code for any size, which then needs not be compiled again.
+    known = _low._Program(context, [device], [binary])
+    known._build(b"", [device])
+    if how == "build":
+        program = _low._Program(context, rest[0])
+        program._build(_options(rest[1]), [device])
+    else:
+        program = _compile_part(context, device, recipe[2])
+    objects = groups.compile_for(size, program, cl.program_info.BINARIES)
+    status = 0 if objects else -11
+    return {"status": status, "log": "", "kernels": [], "binary": "", "objects": objects}
 
 
 def _options(options: bytes) -> bytes:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pyopencl
 
+from gpu.worker import groups
+
 cl: Any = pyopencl
 KIND_NAMES = {"cpu": cl.device_type.CPU, "gpu": cl.device_type.GPU}
 
@@ -74,6 +76,7 @@ def describe(device: Any) -> dict[str, Any]:
         "platform_version": device.platform.version,
         "parameters": parameters,
         "formats": _formats(device) if device.image_support else {},
+        "groups": groups.is_supported(device),
         "sharing": "zero-copy" if is_cpu and unified else "map" if unified else "copy",
     }
 

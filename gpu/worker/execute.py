@@ -15,6 +15,7 @@ from typing import Any
 
 import pyopencl
 
+from gpu.worker import groups
 from gpu.worker.memory import Memories
 
 cl: Any = pyopencl
@@ -40,6 +41,7 @@ class Executor:
         self.memories = memories = Memories(self._context, self._queue, sharing)
         self._programs: dict[int, Any] = {}
         self._kernels: dict[int, Any] = {}
+        self._groups = groups.Groups() if groups.is_supported(device) else None
         self._operations: dict[str, Callable[..., Any]] = {
             "grant": self._grant,
             "revoke": self._revoke,
@@ -53,6 +55,7 @@ class Executor:
             "map_image": self._after_all(memories.map_image),
             "unmap": self._after_all(memories.unmap),
             "program": self._program,
+            "group": self._group,
             "kernel": self._kernel,
             "drop": self._drop,
             "range": self._range,
@@ -129,9 +132,18 @@ class Executor:
         program = _low._Program(self._context, [self._device], [binary])
         program._build(b"", [self._device])
         self._programs[number] = program
+        if self._groups is not None:
+            self._groups.program(number, binary)
+
+    def _group(self, program: int, size: str, objects: dict[str, bytes]) -> None:
+        """Kernels of a program, compiled for work-groups of one size."""
+        if self._groups is not None:
+            self._groups.add(program, size, objects)
 
     def _kernel(self, number: int, program: int, name: str) -> None:
         self._kernels[number] = _low.Kernel(self._programs[program], name)
+        if self._groups is not None:
+            self._groups.kernel(number, program, name)
 
     def _drop(self, number: int) -> None:
         for table in (
@@ -163,6 +175,8 @@ class Executor:
                 kernel.set_arg(index, self.memories.samplers[value])
             else:
                 kernel.set_arg(index, None)
+        if self._groups is not None and local_size is not None:
+            self._groups.prepare(number, local_size, offset)
         return _low.enqueue_nd_range_kernel(self._queue, kernel, global_size, local_size, offset)
 
     # -- copies -------------------------------------------------------------------------------

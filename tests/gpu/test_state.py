@@ -133,3 +133,25 @@ def test_image_and_mapping_survive(before: GuestBench, after: GuestBench) -> Non
     )
 
     assert after.read(0, 256) == bytes(range(256))
+
+
+def test_kernels_compiled_for_a_size_of_work_groups_are_so_after_a_restore(
+    before: GuestBench, after: GuestBench
+) -> None:
+    run = p.NdRange(
+        queue=QUEUE, kernel=30, dimensions=1, global_size=(64, 1, 1), local_size=(8, 0, 0)
+    )
+    before.program(10, ADD)
+    before.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=256),
+        p.CreateKernel(id=30, program=10, function_name=b"add"),
+        p.SetArgumentObject(kernel=30, index=0, object=20),
+        p.SetArgument(kernel=30, index=1, value=struct.pack("<I", 7)),
+        run,
+    )
+
+    move(before, after)
+    after.do(run, p.ReadBuffer(queue=QUEUE, buffer=20, size=256, blob=BULK))
+
+    assert after.context.table[10].groups == ("8-1-1",)
+    assert after.read(0, 256) == struct.pack("<I", 14) * 64
