@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from gpu import protocol
-from gpu.capture import Capture
 from gpu.capture_file import CaptureError, CaptureReader, Record
-from gpu.context import Context
-from gpu.core import Gpu
-from gpu.observation import KernelFigures
+from gpu.core.capture import Capture
+from gpu.core.context import Context
+from gpu.core.gpu import Gpu
+from gpu.core.observation import KernelFigures
 from gpu.opencl import Status
 from gpu.options import GpuOptions, OpenClOptions
 from hypervisor.device.board import Board, MemoryAccessError
@@ -111,7 +111,7 @@ class _Player:
         self._contexts: dict[int, Context] = {}
         self._done: deque[Record] = deque()
         self.result = Result()
-        gpu.capture = Capture(gpu, self._written)
+        gpu.capture = Capture(gpu.board, self._written)
 
     def _written(self, record: Record) -> None:
         """What the replay itself would be captured as."""

@@ -18,12 +18,12 @@ from typing import Any
 from pydantic import Field
 
 from gpu import protocol
-from gpu.context import Context
-from gpu.core import Gpu
-from gpu.display import ScreenOptions, serve
+from gpu.core.context import Context
+from gpu.core.gpu import Gpu
+from gpu.display.options import ScreenOptions, serve
+from gpu.display.scanout import Format, GuestPixels, Picture, Scanout
 from gpu.opencl import Status
 from gpu.options import GpuOptions
-from gpu.scanout import Format, GuestPixels, Picture, Scanout
 from hypervisor.device import Board, Device, GpuHook, Register
 from hypervisor.device.board import MemoryAccessError
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from gpu import protocol
-from gpu.core import Gpu
+from gpu.core.gpu import Gpu
 from gpu.opencl import Status
 from gpu.options import GpuOptions
 from gpu.protocol import AnswerPlace, Command

@@ -7,9 +7,9 @@ import sys
 
 import click
 
-from gpu.linker import find_linker
+from gpu.host.linker import find_linker
+from gpu.host.process import Workers
 from gpu.options import OpenClOptions
-from gpu.process import Workers
 from hypervisor.images import ImageError, Images
 from tools.main import open_standard_streams, run
 from tools.progress import progress

@@ -1,4 +1,4 @@
-/* The GPU's command set for C guests. Generated from gpu/protocol.py by `make docs`.
+/* The GPU's command set for C guests. Generated from gpu/protocol by `make docs`.
  *
  * gpu_encode_NAME(out, room, command, answer) gives the packet's size in bytes, a multiple of 8,
  * and writes it to `out` where it fits into `room` (else writes nothing). `out` is aligned to 8.

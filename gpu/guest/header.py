@@ -23,12 +23,12 @@ from gpu.protocol import (
     Command,
     Record,
 )
-from gpu.protocol_fields import SIZES, Counted, FieldSpec, Fixed
+from gpu.protocol.fields import SIZES, Counted, FieldSpec, Fixed
 
 _TYPES = {"I": "uint32_t", "i": "int32_t", "Q": "uint64_t", "s": "uint8_t"}
 
 _START = """\
-/* The GPU's command set for C guests. Generated from gpu/protocol.py by `make docs`.
+/* The GPU's command set for C guests. Generated from gpu/protocol by `make docs`.
  *
  * gpu_encode_NAME(out, room, command, answer) gives the packet's size in bytes, a multiple of 8,
  * and writes it to `out` where it fits into `room` (else writes nothing). `out` is aligned to 8.

@@ -31,7 +31,7 @@ def limits() -> dict[str, int]:
     """The numbers that both sides must know, by name."""
     return {
         name: value
-        for name, value in vars(protocol).items()
+        for name, value in vars(protocol.limits).items()
         if isinstance(value, int) and re.fullmatch(r"[A-Z][A-Z_0-9]*", name)
     }
 

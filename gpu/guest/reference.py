@@ -13,11 +13,11 @@ from typing import Any
 from gpu import opencl
 from gpu.guest.records import commands, document, limits, records, snake
 from gpu.protocol import NoAnswer, Record
-from gpu.protocol_fields import Blob, Counted, FieldSpec, Fixed, New, Number, Ref
+from gpu.protocol.fields import Blob, Counted, FieldSpec, Fixed, New, Number, Ref
 
 _INTRODUCTION = """# The GPU's command set
 
-This page is generated from `gpu/protocol.py`; so is the C header for guests,
+This page is generated from `gpu/protocol/`; so is the C header for guests,
 `gpu/guest/gpu_protocol.h`.
 
 A guest sends streams of packets: through the EXECBUFFER call of Linux's virtio-gpu driver, in a

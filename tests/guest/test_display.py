@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gpu.scanout import Pixels
+from gpu.display.scanout import Pixels
 from hypervisor import Machine
 
 pytestmark = pytest.mark.guest

@@ -16,7 +16,7 @@ from gpu.guest.header import header
 from gpu.guest.records import commands, records, snake
 from gpu.guest.reference import reference
 from gpu.protocol import ANSWER_PLACE, AnswerPlace, Command, Record, decode
-from gpu.protocol_fields import SIZES, Counted, Fixed, Number
+from gpu.protocol.fields import SIZES, Counted, Fixed, Number
 
 ROOT = Path(__file__).parents[3]
 NUMBERS = {"I": ctypes.c_uint32, "i": ctypes.c_int32, "Q": ctypes.c_uint64, "s": ctypes.c_uint8}

@@ -10,7 +10,7 @@ import pytest
 from gpu import opencl as cl
 from gpu import protocol as p
 from gpu.opencl import Status
-from gpu.protocol_fields import Blob, Counted, Fixed, Kind, New, Number, Ref
+from gpu.protocol.fields import Blob, Counted, Fixed, Kind, New, Number, Ref
 from gpu.testing import ANSWER_ROOM, ANSWERS, BULK, CONTEXT, QUEUE, GuestBench
 
 THERE = {

@@ -13,9 +13,9 @@ import random
 from typing import Any
 
 from gpu import protocol as p
-from gpu.objects import Program
+from gpu.core.objects import Program
 from gpu.opencl import Status
-from gpu.protocol_fields import Blob, Counted, Fixed, Kind, New, Ref
+from gpu.protocol.fields import Blob, Counted, Fixed, Kind, New, Ref
 from gpu.testing import ANSWER_ROOM, ANSWERS, BULK, CONTEXT, QUEUE, RAM, GuestBench
 from tests.gpu.hostile.conftest import Neighbour
 

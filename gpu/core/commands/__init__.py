@@ -1,0 +1,1 @@
+"""What serves each command. All is checked before anything changes."""

@@ -1,0 +1,84 @@
+"""What can be seen of a GPU's work: figures of each kernel, and events of each command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from gpu.core.objects import Kernel
+from gpu.core.work import Submission, Work
+from hypervisor.device import GpuCommand
+from hypervisor.device.board import Board
+
+MAX_KERNELS = 1024
+"""Kernels that figures are kept of; a guest that makes more up gets no more."""
+
+
+@dataclass(slots=True)
+class KernelFigures:
+    """Of all runs of the kernels of one name: `time` is what they cost in virtual time, ns."""
+
+    runs: int = 0
+    items: int = 0
+    time: int = 0
+    longest: int = 0
+
+
+class Observation:
+    """Counts what is sent to workers, and publishes commands when they are complete."""
+
+    def __init__(self, name: str, board: Board) -> None:
+        self._name = name
+        self._board = board
+        self._number = 0
+        self.kernels: dict[str, KernelFigures] = {}
+
+    def sent(self, work: Work, submission: Submission | None) -> None:
+        """A command was sent to its worker; its start and end are known where time is modelled."""
+        if work.arguments is not None:
+            label = label_of(work)
+            figures = self.kernels.get(label)
+            if figures is None:
+                if len(self.kernels) >= MAX_KERNELS:
+                    return
+                figures = self.kernels[label] = KernelFigures()
+            figures.runs += 1
+            figures.items += items_of(work)
+            figures.time += work.end - work.start
+            figures.longest = max(figures.longest, work.end - work.start)
+        if submission is not None and self._board.wants(GpuCommand):
+            submission.works.append(work)
+
+    def completed(self, context: int, submission: Submission, at: int) -> None:
+        """Publish what a submission did, and its fence. Times of commands are those that they
+        had on the device's timeline, so they lie before the time of publishing."""
+        if not self._board.wants(GpuCommand):
+            return
+        for work in submission.works:
+            queue = f"{context}.{work.queue.number if work.queue is not None else 0}"
+            detail = f"{items_of(work)} work-items" if work.arguments is not None else ""
+            self._publish(work.start, work.end, queue, label_of(work), detail)
+        self._publish(at, at, f"{context}.ring{submission.ring}", "fence", f"tag {submission.tag}")
+
+    def _publish(self, start: int, end: int, queue: str, command: str, detail: str) -> None:
+        self._number += 1
+        number, publish = self._number, self._board.publish
+        publish(GpuCommand(start, self._name, queue, number, command, False, detail))
+        publish(GpuCommand(end, self._name, queue, number, command, True, detail))
+
+
+def label_of(work: Work) -> str:
+    """The kernel's name, or what else it is that a worker does."""
+    if work.arguments is None:
+        return str(work.operation[0]) if work.operation else "marker"
+    kernel = work.objects[0]
+    assert isinstance(kernel, Kernel)
+    return kernel.description.name if kernel.description is not None else "kernel"
+
+
+def items_of(work: Work) -> int:
+    """Work-items of a kernel's run."""
+    if work.arguments is None or work.operation is None:
+        return 0
+    sizes = work.operation[3]
+    return prod(sizes) if sizes else 1

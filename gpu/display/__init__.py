@@ -1,0 +1,1 @@
+"""What a GPU shows, and who looks at it."""

@@ -1,0 +1,1 @@
+"""The hypervisor's side of the processes in which OpenCL runs."""

@@ -1,0 +1,274 @@
+"""Building programs: each in a process of its own, its result kept on disk by content.
+
+A recipe says what to do, and is all that a result depends on besides the device:
+("build", source, options), ("compile", source, ((name, recipe), ...), options),
+("link", (recipe, ...), options), or ("group", "X-Y-Z", recipe) for the kernels of a program,
+compiled for work-groups of one size. The key of a binary is the digest of its recipe and device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cbor2
+
+from gpu.host.process import Worker, WorkerLostError, Workers
+from gpu.opencl import Status
+
+Recipe = tuple[Any, ...]
+MAX_LOG = 1 << 18
+MAX_CACHE = 512 << 20
+"""Bytes of results that are kept on disk."""
+FORMAT = b"hypervisor-gpu-3"
+_FAILURES = {
+    "build": Status.BUILD_PROGRAM_FAILURE,
+    "compile": Status.COMPILE_PROGRAM_FAILURE,
+    "link": Status.LINK_PROGRAM_FAILURE,
+    "group": Status.BUILD_PROGRAM_FAILURE,
+}
+
+
+@dataclass(frozen=True)
+class ArgumentDescription:
+    """clGetKernelArgInfo's numbers and names."""
+
+    address: int
+    access: int
+    qualifiers: int
+    type_name: str
+    name: str
+
+
+@dataclass(frozen=True)
+class KernelDescription:
+    """All there is to know of a kernel."""
+
+    name: str
+    count: int
+    arguments: tuple[ArgumentDescription, ...] | None
+    compile_group: tuple[int, int, int]
+    group: int
+    multiple: int
+    local: int
+    private: int
+    attributes: str
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came of a recipe."""
+
+    status: Status
+    log: str = ""
+    binary: bytes = b""
+    kernels: tuple[KernelDescription, ...] = ()
+    key: str = ""
+    recipe: Recipe = ()
+    objects: tuple[tuple[str, bytes], ...] = ()
+    """Of a recipe "group": kernels' names and code."""
+
+    def kernel(self, name: str) -> KernelDescription | None:
+        return next((kernel for kernel in self.kernels if kernel.name == name), None)
+
+
+class Build:
+    """A build, done or under way in a process of its own."""
+
+    def __init__(self, builds: Builds, recipe: Recipe, key: str) -> None:
+        """`recipe` is ("binary", key) for what must be in the cache."""
+        self.recipe = recipe
+        self.key = key
+        self._builds = builds
+        self._worker: Worker | None = None
+        self._built: Built | None = builds.cached(key)
+        if self._built is None and recipe[0] == "binary":
+            self._built = Built(Status.INVALID_BINARY)
+        elif self._built is None:
+            try:
+                self._worker = builds.start(recipe)
+            except WorkerLostError as error:
+                self._built = Built(_FAILURES[recipe[0]], f"{error}\n")
+
+    @property
+    def is_running(self) -> bool:
+        return self._built is None
+
+    def join(self) -> Built:
+        """The result; waits for it."""
+        if self._built is None:
+            assert self._worker is not None
+            self._built = self._builds.finish(self._worker, self.recipe, self.key)
+            self._worker = None
+        return self._built
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+            self._built = Built(Status.OUT_OF_RESOURCES)
+
+
+class Builds:
+    """Starts builds and keeps their results."""
+
+    def __init__(self, workers: Workers, folder: Path | None = None) -> None:
+        self._workers = workers
+        self._folder = folder or _cache_folder()
+
+    def build(self, recipe: Recipe) -> Build:
+        return Build(self, recipe, self.key_of(recipe))
+
+    def known(self, key: str) -> Build:
+        """The build of a binary that the cache has."""
+        return Build(self, ("binary", key), key)
+
+    def key_of(self, recipe: Recipe) -> str:
+        device = self._workers.describe()
+        named = (device.get("platform_version"), device.get("parameters"))
+        state = hashlib.sha256(FORMAT)
+        state.update(cbor2.dumps([list(named), _plain(recipe)], canonical=True))
+        return state.hexdigest()
+
+    def start(self, recipe: Recipe) -> Worker:
+        binary = b""
+        if recipe[0] == "group":
+            known = self.cached(self.key_of(recipe[2]))
+            binary = known.binary if known is not None else b""
+        return self._workers.take("compile", _plain(recipe), binary)
+
+    def finish(self, worker: Worker, recipe: Recipe, key: str) -> Built:
+        """Wait for a build, and keep what is good of it."""
+        failure = _FAILURES[recipe[0]]
+        try:
+            result = worker.receive()
+            built = parse(result, failure, key, recipe)
+        except WorkerLostError as error:
+            reason = "it took too long" if "took more" in str(error) else "the compiler failed"
+            return Built(failure, f"{reason}\n")
+        finally:
+            worker.close()
+        if built.status == Status.SUCCESS:
+            self._keep(key, {**result, "recipe": _plain(recipe)})
+        return built
+
+    def cached(self, key: str) -> Built | None:
+        """A result that is on disk."""
+        if re.fullmatch(r"[0-9a-f]{64}", key) is None:
+            return None
+        path = self._folder / key
+        try:
+            data = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        digest, body = data[:32], data[32:]
+        if hashlib.sha256(body).digest() != digest:
+            return None
+        try:
+            result = cbor2.loads(body)
+            recipe = _tuple(result["recipe"])
+            return parse(result, Status.BUILD_PROGRAM_FAILURE, key, recipe)
+        except (cbor2.CBORDecodeError, ValueError, LookupError, TypeError):
+            return None
+
+    def _keep(self, key: str, result: dict[str, Any]) -> None:
+        """Appears under its name only when complete. A full disk loses the cache, not the build."""
+        body = cbor2.dumps(result)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fd, name = tempfile.mkstemp(dir=self._folder, prefix=".new-")
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    file.write(hashlib.sha256(body).digest() + body)
+                os.replace(name, self._folder / key)
+            except OSError:
+                os.unlink(name)
+            self._trim()
+        except OSError:
+            pass
+
+    def _trim(self) -> None:
+        """Drop what was not used for longest."""
+        files = [(path, path.stat()) for path in self._folder.iterdir() if path.is_file()]
+        total = sum(stat.st_size for _, stat in files)
+        for path, stat in sorted(files, key=lambda each: each[1].st_mtime):
+            if total <= MAX_CACHE:
+                break
+            path.unlink(missing_ok=True)
+            total -= stat.st_size
+
+
+def parse(result: Any, failure: Status, key: str, recipe: Recipe = ()) -> Built:
+    """What a compiler's process said, as far as it makes sense."""
+    try:
+        code = int(result["status"])
+        log = scrub(str(result["log"]))[:MAX_LOG]
+        if code:
+            known = code in Status._value2member_map_
+            return Built(Status(code) if known else failure, log)
+        kernels = tuple(_kernel(each) for each in result["kernels"])
+        binary = bytes.fromhex(result["binary"])
+        named = result.get("objects", {}).items()
+        objects = tuple((str(name), bytes.fromhex(code)) for name, code in named)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return Built(failure, "the compiler failed\n")
+    return Built(Status.SUCCESS, log, binary, kernels, key, recipe, objects)
+
+
+_PATH = re.compile(r"(?<![\w.])/(?:[\w.+@~-]+/)*[\w.+@~-]+")
+
+
+def scrub(log: str) -> str:
+    """A build log without the host's paths."""
+    return _PATH.sub(lambda match: _name(match[0]), log)
+
+
+def _name(path: str) -> str:
+    return "program.cl" if path.endswith(".cl") else "..."
+
+
+def _kernel(data: dict[str, Any]) -> KernelDescription:
+    arguments = data["arguments"]
+    described = None
+    count = int(data["count"])
+    if arguments is not None:
+        described = tuple(
+            ArgumentDescription(int(a), int(b), int(c), str(d), str(e))
+            for a, b, c, d, e in arguments
+        )
+        if len(described) != count:
+            raise ValueError("arguments")
+    x, y, z = (int(size) for size in data["compile_group"])
+    if not 0 <= count <= 1 << 10:
+        raise ValueError("count")
+    return KernelDescription(
+        str(data["name"]),
+        count,
+        described,
+        (x, y, z),
+        int(data["group"]),
+        int(data["multiple"]),
+        int(data["local"]),
+        int(data["private"]),
+        str(data["attributes"]),
+    )
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(each) for each in value] if isinstance(value, tuple | list) else value
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(_tuple(each) for each in value) if isinstance(value, list) else value
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME")
+    root = Path(base) if base else Path.home() / ".cache"
+    return root / "hypervisor" / "gpu"

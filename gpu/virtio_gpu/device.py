@@ -1,0 +1,530 @@
+"""Virtio GPU: a display for an operating system's stock driver, and its way to the GPU's core.
+
+Follows VIRTIO 1.2, section 5.7, "GPU Device". Our OpenCL command set is capability set 30; blobs
+are guest memory. There is no host-visible memory window.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from pydantic import Field
+
+from gpu.core.gpu import Gpu
+from gpu.display import edid
+from gpu.display.options import DisplayOptions, serve
+from gpu.display.scanout import BYTES_PER_PIXEL, Picture, Rect, Scanout
+from gpu.options import GpuOptions
+from gpu.protocol import CAPSET, VERSION
+from gpu.virtio_gpu.contexts import Contexts, Core, check_stream
+from gpu.virtio_gpu.fences import Fence, Fences
+from gpu.virtio_gpu.protocol import (
+    BLOB_MEM_GUEST,
+    CAPSET_INFO,
+    DISPLAY,
+    EDID,
+    EVENT_DISPLAY,
+    F_CONTEXT_INIT,
+    F_EDID,
+    F_RESOURCE_BLOB,
+    F_VIRGL,
+    FLAG_FENCE,
+    FLAG_INFO_RING_IDX,
+    HEADER,
+    LAYOUTS,
+    MAX_SCANOUTS,
+    MEMORY_ENTRY,
+    Command,
+    CommandError,
+    Header,
+    Response,
+)
+from gpu.virtio_gpu.resources import Resource, Resources, pixel_format
+from hypervisor.device import Board, GpuHook, Register
+from hypervisor.device.virtio import CONFIG, Chain, VirtioDevice
+
+CURSOR_SIDE = 64
+"""Pixels of a cursor's sides (section 5.7.6.9)."""
+
+_CONTROL, _CURSOR = 0, 1
+_MAX_ENTRY_BYTES = (1 << 16) * MEMORY_ENTRY.size
+
+
+class VirtioGpuOptions(GpuOptions):
+    compute: bool = Field(default=True, description="false: a display alone, without OpenCL")
+    display: DisplayOptions = Field(default=DisplayOptions(), description="the display")
+
+
+def open_core(name: str, options: VirtioGpuOptions, board: Board) -> Core | None:
+    """What computes for this device; None: it is a display alone."""
+    return Gpu(name, options, board) if options.compute else None
+
+
+class Request:
+    """One request of the driver: its header, and the chain that it came in."""
+
+    __slots__ = ("chain", "header", "tail")
+
+    def __init__(self, chain: Chain, header: Header, tail: int) -> None:
+        self.chain = chain
+        self.header = header
+        self.tail = tail
+        """Where what follows the fixed fields begins."""
+
+    def rest(self, size: int) -> bytes:
+        return self.chain.read(self.tail, size)
+
+
+class VirtioGpu(VirtioDevice):
+    """A GPU with one display."""
+
+    Options = VirtioGpuOptions
+    type = "virtio.gpu"
+    fault_points = frozenset({"commands"})
+    summary = "virtio GPU with a display"
+    device_id = 16
+    queue_names = ("controlq", "cursorq")
+
+    events_read = Register(CONFIG + 0x0, access="ro", fields={"DISPLAY": 0}, doc="what changed")
+    events_clear = Register(CONFIG + 0x4, access="wo", writable=0, doc="events_read bits to clear")
+    num_scanouts = Register(CONFIG + 0x8, reset=1, access="ro", doc="displays")
+    num_capsets = Register(CONFIG + 0xC, access="ro", doc="capability sets")
+
+    def __init__(self, name: str, options: Any, board: Board) -> None:
+        super().__init__(name, options, board)
+        display = options.display
+        self.core = open_core(name, options, board)
+        self.features = F_EDID
+        if self.core is not None:
+            self.features |= F_VIRGL | F_RESOURCE_BLOB | F_CONTEXT_INIT
+        self.scanout = Scanout(display.width, display.height)
+        self.resources = Resources(board.memory, display.memory)
+        self.contexts = Contexts(self.core)
+        self.fences = Fences(self._answer)
+        self._shown = 0
+        """The resource that the scanout shows; 0: none."""
+        self.vnc = serve(name, board, display, self.scanout)
+        board.seat.screens.append(self.resize)
+        self.live = self.vnc is not None or (options.compute and options.timing == "host")
+
+    def reset(self) -> None:
+        super().reset()
+        if self.core is not None:
+            self.core.reset()
+        self._forget()
+
+    def on_queue_reset(self, index: int) -> None:
+        if index == _CONTROL:
+            self.fences.forget()
+
+    def describe(self) -> list[str]:
+        return [] if self.core is None else self.core.describe()
+
+    def close(self) -> None:
+        if self.vnc is not None:
+            self.vnc.close()
+        if self.core is not None:
+            self.core.close()
+
+    @property
+    def command_fault(self) -> GpuHook | None:
+        """What may make commands go wrong on purpose."""
+        return self.core.fault if self.core is not None else None
+
+    @command_fault.setter
+    def command_fault(self, hook: GpuHook | None) -> None:
+        if self.core is not None:
+            self.core.fault = hook
+
+    def screenshot(self, path: str | os.PathLike[str] | None = None) -> bytes:
+        """What the display shows, as a PNG file; written to `path` where one is given."""
+        return self.scanout.screenshot(path)
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the display another size, as one drags a window: the driver is told, and follows
+        if it likes."""
+        self.scanout.preferred = (
+            min(max(width, CURSOR_SIDE), edid.MAX_SIDE),
+            min(max(height, CURSOR_SIDE), edid.MAX_SIDE),
+        )
+        self.events_read |= EVENT_DISPLAY
+        self.config_changed()
+
+    # -- requests -----------------------------------------------------------------------------
+
+    def on_queue(self, index: int) -> None:
+        for chain in self.chains(index):
+            header = chain.read(0, HEADER.size)
+            if len(header) < HEADER.size:
+                self.fail(index, "has a request without a header")
+                return
+            self._take(chain, Header(*HEADER.unpack(header)))
+
+    def _take(self, chain: Chain, header: Header) -> None:
+        stream: bytes | None = None
+        payload = b""
+        response = Response.OK_NODATA
+        try:
+            command, request, fields = self._parse(chain, header)
+            if command == Command.SUBMIT_3D:
+                check_stream(fields[0], chain.read_size - request.tail)
+                self.contexts.ring(header.ctx_id, self._ring(header))
+                stream = request.rest(fields[0])
+            else:
+                response, payload = _HANDLERS[command](self, request, *fields)
+        except CommandError as error:
+            response = error.response
+            self.complain(f"the driver's {_name(header.type)} was refused: {error}")
+        flags = header.flags & (FLAG_FENCE | FLAG_INFO_RING_IDX)
+        if not flags & FLAG_FENCE:
+            answer = Header(response, 0, 0, 0, 0).pack() + payload
+            if stream is not None:
+                core = self.contexts.ring(header.ctx_id, self._ring(header))
+                core.submit(self._ring(header), stream, _nobody_waits)
+            self._answer(chain, answer)
+            return
+        answer = header._replace(type=response, flags=flags).pack() + payload
+        self._fence(chain, header, answer, stream)
+
+    def _parse(self, chain: Chain, header: Header) -> tuple[Command, Request, tuple[Any, ...]]:
+        try:
+            command = Command(header.type)
+        except ValueError:
+            raise CommandError(Response.ERR_UNSPEC, "there is no such command") from None
+        layout = LAYOUTS[command]
+        body = chain.read(HEADER.size, layout.size)
+        if len(body) < layout.size:
+            raise CommandError(
+                Response.ERR_INVALID_PARAMETER,
+                f"it has {len(body)} of {layout.size} bytes behind its header",
+            )
+        return command, Request(chain, header, HEADER.size + layout.size), layout.unpack(body)
+
+    @staticmethod
+    def _ring(header: Header) -> int:
+        return header.ring_idx if header.flags & FLAG_INFO_RING_IDX else 0
+
+    def _fence(self, chain: Chain, header: Header, answer: bytes, stream: bytes | None) -> None:
+        """Answer when what was asked for, and all before it on its timeline, is complete."""
+        ring = self._ring(header)
+        own = bool(header.flags & FLAG_INFO_RING_IDX)
+        core = None
+        if stream is not None or own:
+            try:
+                core = self.contexts.ring(header.ctx_id, ring)
+            except CommandError:
+                own = False  # no such timeline: then it is one of the shared one's
+        fence = Fence(chain, answer, header.ctx_id if core is not None else 0, not own)
+        self.fences.add(fence)
+        if core is None:
+            self.fences.signal(fence.tag)
+        else:
+            signal = partial(self.fences.signal, fence.tag)
+            core.submit(ring, stream or b"", signal, fence.tag)
+
+    def _answer(self, chain: Chain, answer: bytes) -> None:
+        self.complete(chain, chain.write(answer))
+
+    # -- display ------------------------------------------------------------------------------
+
+    def _get_display_info(self, request: Request) -> tuple[Response, bytes]:
+        width, height = self.scanout.preferred
+        displays = DISPLAY.pack(0, 0, width, height, 1, 0)
+        return Response.OK_DISPLAY_INFO, displays.ljust(MAX_SCANOUTS * DISPLAY.size, b"\0")
+
+    def _get_edid(self, request: Request, scanout: int) -> tuple[Response, bytes]:
+        self._check_scanout(scanout)
+        block = edid.edid(*self.scanout.preferred)
+        return Response.OK_EDID, EDID.pack(len(block), block)
+
+    def _set_scanout(
+        self, request: Request, x: int, y: int, width: int, height: int, scanout: int, number: int
+    ) -> tuple[Response, bytes]:
+        self._check_scanout(scanout)
+        if not number:
+            self._show(0, None)
+            return Response.OK_NODATA, b""
+        whole = self.resources.picture(number).picture()
+        if not width or not height or x + width > whole.width or y + height > whole.height:
+            raise CommandError(
+                Response.ERR_INVALID_PARAMETER,
+                f"{width} x {height} pixels at {x}, {y} are not all of resource {number}",
+            )
+        offset = y * whole.stride + 4 * x
+        self._show(number, Picture(width, height, whole.stride, offset, whole.format, whole.pixels))
+        return Response.OK_NODATA, b""
+
+    def _set_scanout_blob(
+        self,
+        request: Request,
+        *rectangle_and_more: int,
+    ) -> tuple[Response, bytes]:
+        _, _, width, height, scanout, number, _, _, form, stride, offset = rectangle_and_more
+        self._check_scanout(scanout)
+        if not number:
+            self._show(0, None)
+            return Response.OK_NODATA, b""
+        resource = self.resources.get(number)
+        if resource.backing is None:
+            raise CommandError(Response.ERR_UNSPEC, f"resource {number} has no memory to show")
+        try:
+            picture = Picture(width, height, stride, offset, pixel_format(form), resource.backing)
+        except ValueError as error:
+            raise CommandError(Response.ERR_INVALID_PARAMETER, str(error)) from None
+        if width * height * BYTES_PER_PIXEL > self.resources.quota.limit:
+            # Its pieces may be one page again and again: who looks at it holds them all.
+            raise CommandError(
+                Response.ERR_OUT_OF_MEMORY, "the picture is larger than the display's memory"
+            )
+        if picture.end > resource.backing.size:
+            raise CommandError(
+                Response.ERR_INVALID_PARAMETER, f"the picture leaves resource {number}"
+            )
+        self._show(number, picture)
+        return Response.OK_NODATA, b""
+
+    def _resource_flush(
+        self, request: Request, x: int, y: int, width: int, height: int, number: int
+    ) -> tuple[Response, bytes]:
+        self.resources.get(number)
+        if number == self._shown:
+            self.scanout.flush(Rect(x, y, width, height))
+        return Response.OK_NODATA, b""
+
+    def _show(self, number: int, picture: Picture | None) -> None:
+        self._shown = number
+        self.scanout.show(picture)
+
+    def _check_scanout(self, scanout: int) -> None:
+        if scanout:
+            raise CommandError(Response.ERR_INVALID_SCANOUT_ID, f"there is no display {scanout}")
+
+    # -- cursor -------------------------------------------------------------------------------
+
+    def _update_cursor(
+        self, request: Request, scanout: int, x: int, y: int, number: int, *hot_spot: int
+    ) -> tuple[Response, bytes]:
+        self._check_scanout(scanout)
+        image = None
+        if number:
+            picture = self.resources.picture(number).picture()
+            if (picture.width, picture.height) != (CURSOR_SIDE, CURSOR_SIDE):
+                raise CommandError(
+                    Response.ERR_INVALID_PARAMETER,
+                    f"a cursor has {picture.width} x {picture.height} pixels, not 64 x 64",
+                )
+            image = picture.read(Rect(0, 0, CURSOR_SIDE, CURSOR_SIDE))
+        self.scanout.set_cursor(image)
+        self.scanout.move_cursor(_signed(x), _signed(y))
+        return Response.OK_NODATA, b""
+
+    def _move_cursor(
+        self, request: Request, scanout: int, x: int, y: int, *unused: int
+    ) -> tuple[Response, bytes]:
+        self._check_scanout(scanout)
+        self.scanout.move_cursor(_signed(x), _signed(y))
+        return Response.OK_NODATA, b""
+
+    # -- resources ----------------------------------------------------------------------------
+
+    def _create_2d(
+        self, request: Request, number: int, form: int, width: int, height: int
+    ) -> tuple[Response, bytes]:
+        self.resources.create_2d(number, form, width, height)
+        return Response.OK_NODATA, b""
+
+    def _create_blob(
+        self, request: Request, number: int, mem: int, flags: int, count: int, blob: int, size: int
+    ) -> tuple[Response, bytes]:
+        if mem != BLOB_MEM_GUEST:
+            raise CommandError(
+                Response.ERR_INVALID_PARAMETER, f"blobs are guest memory here, not kind {mem}"
+            )
+        pieces = self.resources.parse_entries(request.rest(_entry_bytes(count)), count)
+        self.resources.create_blob(number, size, pieces)
+        return Response.OK_NODATA, b""
+
+    def _attach_backing(self, request: Request, number: int, count: int) -> tuple[Response, bytes]:
+        resource = self.resources.get(number)
+        pieces = self.resources.parse_entries(request.rest(_entry_bytes(count)), count)
+        self.resources.attach(resource, pieces)
+        return Response.OK_NODATA, b""
+
+    def _detach_backing(self, request: Request, number: int) -> tuple[Response, bytes]:
+        resource = self.resources.get(number)
+        self._lose_memory(resource)
+        self.resources.detach(resource)
+        return Response.OK_NODATA, b""
+
+    def _unref(self, request: Request, number: int) -> tuple[Response, bytes]:
+        resource = self.resources.get(number)
+        self._lose_memory(resource)
+        if number == self._shown:
+            self._show(0, None)
+        self.resources.remove(number)
+        return Response.OK_NODATA, b""
+
+    def _lose_memory(self, resource: Resource) -> None:
+        """The guest takes a resource's memory back: nothing may read it any more."""
+        self.contexts.forget(resource)
+        if resource.number == self._shown and resource.picture() is None:
+            self._show(0, None)
+
+    def _transfer_to_host_2d(
+        self, request: Request, x: int, y: int, width: int, height: int, offset: int, number: int
+    ) -> tuple[Response, bytes]:
+        picture = self.resources.picture(number)
+        if x + width > picture.width or y + height > picture.height:
+            raise CommandError(
+                Response.ERR_INVALID_PARAMETER,
+                f"{width} x {height} pixels at {x}, {y} are not all of resource {number}",
+            )
+        picture.transfer(Rect(x, y, width, height), offset)
+        return Response.OK_NODATA, b""
+
+    # -- contexts -----------------------------------------------------------------------------
+
+    def _get_capset_info(self, request: Request, index: int) -> tuple[Response, bytes]:
+        if index or self.core is None:
+            return Response.OK_CAPSET_INFO, CAPSET_INFO.pack(0, 0, 0)
+        size = len(self.core.capset())
+        return Response.OK_CAPSET_INFO, CAPSET_INFO.pack(CAPSET, VERSION, size)
+
+    def _get_capset(self, request: Request, capset: int, version: int) -> tuple[Response, bytes]:
+        if capset != CAPSET or self.core is None:
+            raise CommandError(
+                Response.ERR_INVALID_PARAMETER, f"there is no capability set {capset}"
+            )
+        return Response.OK_CAPSET, self.core.capset()
+
+    def _create_context(
+        self, request: Request, length: int, context_init: int, name: bytes
+    ) -> tuple[Response, bytes]:
+        self.contexts.create(request.header.ctx_id, context_init, name[: min(length, 64)])
+        return Response.OK_NODATA, b""
+
+    def _destroy_context(self, request: Request) -> tuple[Response, bytes]:
+        number = request.header.ctx_id
+        self.contexts.destroy(number)
+        self.fences.end(number)
+        return Response.OK_NODATA, b""
+
+    def _attach_resource(self, request: Request, number: int) -> tuple[Response, bytes]:
+        self.contexts.attach(request.header.ctx_id, self.resources.get(number))
+        return Response.OK_NODATA, b""
+
+    def _detach_resource(self, request: Request, number: int) -> tuple[Response, bytes]:
+        self.contexts.detach(request.header.ctx_id, self.resources.get(number))
+        return Response.OK_NODATA, b""
+
+    # -- configuration and life cycle ---------------------------------------------------------
+
+    @events_clear.on_write
+    def _clear_events(self, value: int) -> None:
+        self.events_read &= ~value
+
+    @num_capsets.on_read
+    def _read_num_capsets(self) -> int:
+        return int(self.core is not None)
+
+    def save(self) -> dict[str, Any]:
+        picture = self.scanout.picture
+        shown = None
+        if picture is not None:
+            place = (picture.width, picture.height, picture.stride, picture.offset)
+            shown = [self._shown, *place, int(picture.format)]
+        return {
+            **super().save(),
+            "resources": self.resources.save(),
+            "scanout": self.scanout.save(),
+            "shown": shown,
+            "core": None if self.core is None else self.core.save(),
+            "contexts": self.contexts.save(),
+            "fences": self.fences.save(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._forget()
+        self.resources.load(state["resources"])
+        self.scanout.load(state["scanout"], self._shown_in(state["shown"]))
+        if self.core is not None:
+            self.core.load(state["core"], self._signal_of)
+        self.contexts.load(state["contexts"])
+        super().load(state)
+        self.fences.load(self.queues[_CONTROL], state["fences"])
+
+    def _signal_of(self, context: Any, ring: int, tag: int) -> Callable[[], None]:
+        """What a submission of a snapshot calls when it is complete."""
+        return partial(self.fences.signal, tag)
+
+    def _shown_in(self, shown: list[int] | None) -> Picture | None:
+        """The picture that a snapshot says is shown."""
+        if shown is None:
+            return None
+        try:
+            number, width, height, stride, offset, form = shown
+            resource = self.resources.get(number)
+            whole = resource.picture()
+            pixels = resource.backing if whole is None else whole.pixels
+            if pixels is None:
+                raise ValueError("the snapshot's display shows what has no memory")
+            size = resource.size if resource.backing is None or whole else resource.backing.size
+            picture = Picture(width, height, stride, offset, pixel_format(form), pixels)
+        except CommandError as error:
+            raise ValueError(f"the snapshot's display cannot be: {error}") from None
+        if picture.end > size:
+            raise ValueError("the snapshot's display shows more than there is")
+        self._shown = number
+        return picture
+
+    def _forget(self) -> None:
+        self.fences.reset()
+        self.contexts.clear()
+        self._show(0, None)
+        self.scanout.set_cursor(None)
+        self.scanout.move_cursor(0, 0)
+        self.resources.clear()
+
+
+Handler = Callable[..., tuple[Response, bytes]]
+
+_HANDLERS: dict[Command, Handler] = {
+    Command.GET_DISPLAY_INFO: VirtioGpu._get_display_info,
+    Command.RESOURCE_CREATE_2D: VirtioGpu._create_2d,
+    Command.RESOURCE_UNREF: VirtioGpu._unref,
+    Command.SET_SCANOUT: VirtioGpu._set_scanout,
+    Command.RESOURCE_FLUSH: VirtioGpu._resource_flush,
+    Command.TRANSFER_TO_HOST_2D: VirtioGpu._transfer_to_host_2d,
+    Command.RESOURCE_ATTACH_BACKING: VirtioGpu._attach_backing,
+    Command.RESOURCE_DETACH_BACKING: VirtioGpu._detach_backing,
+    Command.GET_CAPSET_INFO: VirtioGpu._get_capset_info,
+    Command.GET_CAPSET: VirtioGpu._get_capset,
+    Command.GET_EDID: VirtioGpu._get_edid,
+    Command.RESOURCE_CREATE_BLOB: VirtioGpu._create_blob,
+    Command.SET_SCANOUT_BLOB: VirtioGpu._set_scanout_blob,
+    Command.CTX_CREATE: VirtioGpu._create_context,
+    Command.CTX_DESTROY: VirtioGpu._destroy_context,
+    Command.CTX_ATTACH_RESOURCE: VirtioGpu._attach_resource,
+    Command.CTX_DETACH_RESOURCE: VirtioGpu._detach_resource,
+    Command.UPDATE_CURSOR: VirtioGpu._update_cursor,
+    Command.MOVE_CURSOR: VirtioGpu._move_cursor,
+}
+
+
+def _nobody_waits() -> None:
+    """The signal of a submission without a fence."""
+
+
+def _entry_bytes(count: int) -> int:
+    return min(count * MEMORY_ENTRY.size, _MAX_ENTRY_BYTES)
+
+
+def _name(number: int) -> str:
+    return Command(number).name if number in set(Command) else f"command {number:#x}"
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 32) if value >> 31 else value

@@ -1,5 +1,0 @@
-"""A VNC server: the machine's display, keyboard and pointer over the network (RFC 6143)."""
-
-from gpu.vnc.server import VncServer
-
-__all__ = ["VncServer"]

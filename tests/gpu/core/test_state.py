@@ -1,0 +1,157 @@
+"""Snapshots of the GPU, with requests in flight."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+
+import cbor2
+import pytest
+
+from gpu import protocol as p
+from gpu.core.context import Context
+from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
+
+ADD = "__kernel void add(__global uint *a, uint n) { a[get_global_id(0)] += n; }"
+
+
+@pytest.fixture
+def before() -> Iterator[GuestBench]:
+    with GuestBench() as guest:
+        guest.set_up()
+        yield guest
+
+
+@pytest.fixture
+def after() -> Iterator[GuestBench]:
+    with GuestBench() as guest:
+        yield guest
+
+
+def move(before: GuestBench, after: GuestBench) -> list[int]:
+    """Save one guest, load it into another; the tags signalled there from now on."""
+    state = cbor2.loads(cbor2.dumps(before.gpu.save()))
+    after.bench.memory.data[:] = before.bench.memory.data[:]
+    after.bench.clock.advance(before.bench.clock.now() - after.bench.clock.now())
+    signalled: list[int] = []
+
+    def resume(context: Context, ring: int, tag: int) -> Callable[[], None]:
+        return lambda: signalled.append(tag)
+
+    after.gpu.load(state, resume)
+    after.context = after.gpu.contexts[1]
+    return signalled
+
+
+def test_request_in_flight_completes_after_a_restore(before: GuestBench, after: GuestBench) -> None:
+    before.program(10, ADD)
+    before.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=256),
+        p.CreateKernel(id=30, program=10, function_name=b"add"),
+        p.SetArgumentObject(kernel=30, index=0, object=20),
+        p.SetArgument(kernel=30, index=1, value=struct.pack("<I", 7)),
+    )
+    run = p.NdRange(queue=QUEUE, kernel=30, dimensions=1, global_size=(64, 1, 1))
+    tag = before.submit(run)
+
+    signalled = move(before, after)
+    early = list(signalled)
+    after.bench.clock.advance(1 << 50)
+    after.do(run, p.ReadBuffer(queue=QUEUE, buffer=20, size=256, blob=BULK))
+
+    assert early == []
+    assert signalled == [tag]
+    assert after.read(0, 256) == struct.pack("<I", 14) * 64
+
+
+def test_command_that_waits_for_a_user_event_waits_after_a_restore(
+    before: GuestBench, after: GuestBench
+) -> None:
+    before.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=256),
+        p.CreateUserEvent(id=40, context=CONTEXT),
+    )
+    tag = before.submit(
+        p.FillBuffer(queue=QUEUE, buffer=20, size=256, pattern=b"\5", wait=(40,), event=41),
+        ring=5,
+    )
+
+    signalled = move(before, after)
+    after.bench.clock.advance(1 << 40)
+    early = list(signalled)
+    after.do(p.SetUserEventStatus(event=40, status=0))
+    after.do(p.ReadBuffer(queue=QUEUE, buffer=20, size=256, blob=BULK))
+
+    assert early == []
+    assert signalled == [tag]
+    assert after.read(0, 256) == bytes([5]) * 256
+    assert after.ask(p.GetEventStatus(event=41)).execution == 0
+
+
+def test_saving_changes_nothing(before: GuestBench) -> None:
+    before.program(10, ADD)
+    before.do(p.CreateBuffer(id=20, context=CONTEXT, size=1 << 16))
+    before.submit(p.FillBuffer(queue=QUEUE, buffer=20, size=1 << 16, pattern=b"\5"))
+
+    first = cbor2.dumps(before.gpu.save())
+    second = cbor2.dumps(before.gpu.save())
+
+    assert first == second
+
+
+def test_answer_that_is_due_later_is_in_the_snapshot(before: GuestBench, after: GuestBench) -> None:
+    place = p.AnswerPlace(1, 0, 1 << 12)
+    before.do(p.CreateProgram(id=10, context=CONTEXT, source=ADD.encode()))
+    stream = p.BuildProgram(program=10).encode(place)
+    before.submit_bytes(stream)
+    before.bench.memory.write(before.bench.memory.base, b"\xff" * 8)
+
+    signalled = move(before, after)
+    after.bench.clock.advance(1 << 50)
+
+    assert len(signalled) == 1
+    assert after.bench.memory.read(after.bench.memory.base, 8) == bytes(8)
+
+
+def test_image_and_mapping_survive(before: GuestBench, after: GuestBench) -> None:
+    before.write(0, bytes(range(256)))
+    before.do(
+        p.CreateImage(
+            id=50, context=CONTEXT, type=0x10F1, channel_order=0x10B5, channel_type=0x10DA,
+            width=8, height=8,
+        ),
+        p.WriteImage(queue=QUEUE, image=50, blob=BULK, origin=(0, 0, 0), region=(8, 8, 1)),
+        p.CreateBuffer(id=20, context=CONTEXT, size=4096, blob=BULK, blob_offset=4096),
+        p.MapBuffer(queue=QUEUE, buffer=20, flags=2, size=4096, id=60),
+    )  # fmt: skip
+
+    move(before, after)
+    after.write(0, bytes(256))
+    after.do(
+        p.Unmap(queue=QUEUE, mapping=60),
+        p.ReadImage(queue=QUEUE, image=50, blob=BULK, origin=(0, 0, 0), region=(8, 8, 1)),
+    )
+
+    assert after.read(0, 256) == bytes(range(256))
+
+
+def test_kernels_compiled_for_a_size_of_work_groups_are_so_after_a_restore(
+    before: GuestBench, after: GuestBench
+) -> None:
+    run = p.NdRange(
+        queue=QUEUE, kernel=30, dimensions=1, global_size=(64, 1, 1), local_size=(8, 0, 0)
+    )
+    before.program(10, ADD)
+    before.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=256),
+        p.CreateKernel(id=30, program=10, function_name=b"add"),
+        p.SetArgumentObject(kernel=30, index=0, object=20),
+        p.SetArgument(kernel=30, index=1, value=struct.pack("<I", 7)),
+        run,
+    )
+
+    move(before, after)
+    after.do(run, p.ReadBuffer(queue=QUEUE, buffer=20, size=256, blob=BULK))
+
+    assert after.context.table[10].groups == ("8-1-1",)
+    assert after.read(0, 256) == struct.pack("<I", 14) * 64

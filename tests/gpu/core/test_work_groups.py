@@ -1,0 +1,195 @@
+"""Kernels run in code that was compiled for the size of their work-groups."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpu import protocol as p
+from gpu.core.work_groups import MAX_SIZES, choose
+from gpu.host.builds import Builds
+from gpu.host.process import WorkerLostError
+from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
+from gpu.worker.groups import Groups
+
+SOURCE = """
+__kernel void reverse(__global uint *a, __local uint *line)
+{
+    uint i = get_local_id(0), n = get_local_size(0);
+    line[i] = get_global_id(0);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    a[get_global_id(0)] = line[n - 1 - i];
+}
+"""
+ITEMS = 64
+
+
+@pytest.fixture
+def reverse(guest: GuestBench) -> GuestBench:
+    """The kernel 11 of program 10, with a buffer 20 on the blob."""
+    guest.program(10, SOURCE)
+    guest.do(
+        p.CreateKernel(id=11, program=10, function_name=b"reverse"),
+        p.CreateBuffer(id=20, context=CONTEXT, size=1 << 16, blob=BULK),
+        p.SetArgumentObject(kernel=11, index=0, object=20),
+        p.SetArgumentLocal(kernel=11, index=1, size=4096),
+    )
+    guest.write(0, bytes(1 << 16))
+    return guest
+
+
+def launch(size: int, items: int = ITEMS, kernel: int = 11, offset: int = 0) -> p.NdRange:
+    return p.NdRange(
+        queue=QUEUE, kernel=kernel, dimensions=1, global_size=(items, 1, 1),
+        local_size=(size, 0, 0), offset=(offset, 0, 0),
+    )  # fmt: skip
+
+
+def reversed_groups(size: int, items: int = ITEMS, offset: int = 0) -> bytes:
+    numbers = [offset + group + i for group in range(0, items, size) for i in reversed(range(size))]
+    return struct.pack(f"<{items}I", *numbers)
+
+
+def sizes_sent(guest: GuestBench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Sizes that the worker is given code for, from now on."""
+    found: list[str] = []
+    operate = guest.context.link.operate
+
+    def spy(operation: tuple[Any, ...], concern: Any = None) -> None:
+        if operation[0] == "group":
+            found.append(operation[2])
+        operate(operation, concern)
+
+    monkeypatch.setattr(guest.context.link, "operate", spy)
+    return found
+
+
+def test_each_size_is_compiled_once(reverse: GuestBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = sizes_sent(reverse, monkeypatch)
+
+    reverse.do(launch(8), launch(16), launch(8, 32))
+
+    assert sent == ["8-1-1", "16-1-1"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 32])
+@pytest.mark.parametrize("offset", [0, 5])
+def test_result_is_that_of_the_size(reverse: GuestBench, size: int, offset: int) -> None:
+    items = 96
+
+    reverse.do(launch(size, items, offset=offset))
+
+    found = reverse.read(4 * offset, 4 * items)
+    assert found == reversed_groups(size, items, offset)
+
+
+def test_grids_of_any_width_follow_each_other(reverse: GuestBench) -> None:
+    guest = reverse
+    guest.do(p.CreateBuffer(id=21, context=CONTEXT, size=1 << 20, blob=BULK))
+
+    guest.do(launch(8), p.SetArgumentObject(kernel=11, index=0, object=21), launch(8, 1 << 18))
+    wide = guest.read(0, 1 << 20)
+    guest.do(launch(8, offset=8))
+
+    assert wide == reversed_groups(8, 1 << 18)
+    assert guest.read(32, 4 * ITEMS) == reversed_groups(8, offset=8)
+
+
+def test_where_it_cannot_be_compiled_the_kernel_runs_as_it_is(
+    reverse: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(builds: Builds, recipe: tuple[Any, ...]) -> Any:
+        raise WorkerLostError("there is no process")
+
+    monkeypatch.setattr(Builds, "start", fail)
+    sent = sizes_sent(reverse, monkeypatch)
+
+    reverse.do(launch(4))
+
+    assert sent == []
+    assert reverse.read(0, 4 * ITEMS) == reversed_groups(4)
+
+
+def test_a_program_is_compiled_for_a_number_of_sizes_only(
+    reverse: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = sizes_sent(reverse, monkeypatch)
+    reverse.context.table[10].groups = tuple(map(str, range(MAX_SIZES)))
+
+    reverse.do(launch(2))
+
+    assert sent == []
+    assert reverse.read(0, 4 * ITEMS) == reversed_groups(2)
+
+
+def test_program_of_a_binary_is_compiled_too(
+    reverse: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = reverse.ask(p.GetProgramInfo(program=10)).key
+    sent = sizes_sent(reverse, monkeypatch)
+
+    reverse.do(
+        p.CreateProgramWithBinary(id=12, context=CONTEXT, key=key),
+        p.BuildProgram(program=12),
+        p.CreateKernel(id=13, program=12, function_name=b"reverse"),
+        p.SetArgumentObject(kernel=13, index=0, object=20),
+        p.SetArgumentLocal(kernel=13, index=1, size=4096),
+        launch(8, kernel=13),
+    )
+
+    assert sent == ["8-1-1"]
+    assert reverse.read(0, 4 * ITEMS) == reversed_groups(8)
+
+
+@pytest.mark.parametrize(
+    ("whole", "chosen"),
+    [
+        ((1,), (1,)), ((1023,), (1,)), ((31, 33), (1, 1)),
+        ((1024,), (64,)), ((1 << 20,), (256,)), ((1000,), (1,)), ((10_000,), (16,)),
+        ((1500,), (75,)), ((1_000_003,), (1,)), ((512, 512), (256, 1)),
+        ((16, 64, 64), (16, 16, 1)), ((3, 4096), (3, 64)),
+    ],
+)  # fmt: skip
+def test_choice_of_a_size(whole: tuple[int, ...], chosen: tuple[int, ...]) -> None:
+    assert choose(whole, 4096) == chosen
+
+
+def test_choice_of_a_size_has_a_limit() -> None:
+    assert choose((1 << 20,), 8) == (8,)
+
+
+@pytest.mark.parametrize(
+    ("offset", "folders"),
+    [
+        (None, ["4-2-1-goffs0", "4-2-1-goffs0-smallgrid"]), ((1, 0), ["4-2-1", "4-2-1-smallgrid"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("objects", "code"), [({}, b"for any size"), ({"k": b"for 4-2-1"}, b"for 4-2-1")]
+)
+def test_code_lies_where_the_runtime_looks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    offset: tuple[int, ...] | None,
+    folders: list[str],
+    objects: dict[str, bytes],
+    code: bytes,
+) -> None:
+    monkeypatch.setenv("POCL_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("POCL_WORK_GROUP_SPECIALIZATION", "0")
+    name = "AB/" + "C" * 38
+    generic = tmp_path / name / "k" / "0-0-0" / "k.so"
+    generic.parent.mkdir(parents=True)
+    generic.write_bytes(b"for any size")
+    groups = Groups()
+    groups.program(1, b"head" + name.encode())
+    groups.kernel(2, 1, "k")
+
+    groups.add(1, "4-2-1", objects)
+    groups.prepare(2, (4, 2), offset)
+
+    found = [(tmp_path / name / "k" / folder / "k.so").read_bytes() for folder in folders]
+    assert found == [code] * 2
