@@ -90,7 +90,7 @@ class Core(hart.Hart):
         data = ctypes.addressof(self.cell)
         engine.hook_instruction(_INS_MRS, native["read_system"], data)
         engine.hook_instruction(_INS_MSR, native["write_system"], data)
-        engine.hook_instruction(_INS_SYS, native["cache_operation"], data)
+        engine.hook_instruction(_INS_SYS, native["maintenance_operation"], data)
 
     @property
     def mode(self) -> str:

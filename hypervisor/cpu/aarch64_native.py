@@ -1,4 +1,5 @@
-"""The native callbacks of an AArch64 core: exceptions delivered, the generic timer, IC IVAU.
+"""The native callbacks of an AArch64 core: exceptions delivered, the generic timer, maintenance of
+caches and TLBs.
 
 The engine's counter is the host's and its timer registers do nothing, so accesses to them are
 answered here, from virtual time (Arm ARM D11, the generic timer).
@@ -21,7 +22,7 @@ FUNCTIONS = (
     "synchronize",
     "read_system",
     "write_system",
-    "cache_operation",
+    "maintenance_operation",
     *native_stops.FUNCTIONS,
 )
 
@@ -304,14 +305,43 @@ changed:                           ; at the next safe point the timers are armed
   ret i32 1
 }}
 
+; The other harts drop their TLBs before they run on: none of them runs meanwhile.
+define internal void @outdate_other_tlbs(ptr %hart) {{
+  %clock = call ptr @pointer(ptr %hart, i64 {clock})
+  %first = call ptr @pointer(ptr %clock, i64 {harts})
+  %known = icmp ne ptr %first, null
+  br i1 %known, label %each, label %done
+each:
+  %one = phi ptr [ %first, %0 ], [ %next, %each ]
+  %other = icmp ne ptr %one, %hart
+  %stale = zext i1 %other to i64
+  %before = call i64 @get(ptr %one, i64 {tlb_stale})
+  %now = or i64 %before, %stale
+  call void @put(ptr %one, i64 {tlb_stale}, i64 %now)
+  %next = call ptr @pointer(ptr %one, i64 {next_hart})
+  %last = icmp eq ptr %next, null
+  br i1 %last, label %done, label %each
+done:
+  ret void
+}}
+
+; TLBI ..IS: the engine does it for this hart, and the others are told.
 ; IC IVAU, IC IALLU and IC IALLUIS: has code that some hart translated changed? The first names a
 ; page, the others mean all. What is found is acted on before the next block.
-define i32 @cache_operation(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
+define i32 @maintenance_operation(ptr %uc, i32 %register, ptr %access, ptr %hart) {{
   %crn = load i32, ptr %access
   %crm_at = getelementptr i8, ptr %access, i64 4
   %crm = load i32, ptr %crm_at
   %op1_at = getelementptr i8, ptr %access, i64 12
   %op1 = load i32, ptr %op1_at
+  %is8 = icmp eq i32 %crn, 8
+  %is3 = icmp eq i32 %crm, 3
+  %broadcast = and i1 %is8, %is3
+  br i1 %broadcast, label %tlbs, label %caches
+tlbs:
+  call void @outdate_other_tlbs(ptr %hart)
+  ret i32 0
+caches:
   %is7 = icmp eq i32 %crn, 7
   %is5 = icmp eq i32 %crm, 5
   %is1 = icmp eq i32 %crm, 1

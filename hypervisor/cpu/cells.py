@@ -81,6 +81,7 @@ class HartCell(ctypes.Structure):
         ("cntv_cval", c_uint64),
         ("timer_changed", c_uint64),  # 1: a timer's register was written
         ("code_check", c_uint64),  # 1: translations may be stale from the next block on
+        ("tlb_stale", c_uint64),  # 1: another hart said that the TLB is, before this runs on
         ("ram_base", c_uint64),  # guest-physical
         # For stops that a debugger asks for; "at" and "until" are bytes this hart has retired.
         ("executed_base", c_uint64),  # added to `units` in a run: this hart's retired bytes
@@ -122,6 +123,7 @@ class HartCell(ctypes.Structure):
     cntv_cval: int
     timer_changed: int
     code_check: int
+    tlb_stale: int
     ram_base: int
     executed_base: int
     resume_pc: int

@@ -184,6 +184,9 @@ class Hart(ABC):
         before = clock.units
         if cell.code_check:
             self.synchronize_code()
+        if cell.tlb_stale:
+            cell.tlb_stale = 0
+            self.flush_tlb()
         cell.executed_base = (self.executed - before) & NEVER
         cell.reason = Reason.NONE
         error = self.engine.start(self._pc.value)

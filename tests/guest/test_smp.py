@@ -51,9 +51,12 @@ def test_harts_go_offline_and_come_back(arch: str, restored: Restored, ask: Ask)
     assert ask(machine, "/usr/test/spin 4 20000").strip() == "spin done"
 
 
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("harts", [1, 4])
-def test_lock_ipi_and_code_stress_passes(harts: int, restored: Restored, ask: Ask) -> None:
-    machine = restored(harts)
+def test_lock_ipi_and_code_stress_passes(
+    harts: int, arch: str, restored: Restored, ask: Ask
+) -> None:
+    machine = restored(harts, arch)
 
     answer = ask(machine, "/usr/test/stress 1")
 
@@ -62,9 +65,17 @@ def test_lock_ipi_and_code_stress_passes(harts: int, restored: Restored, ask: As
 
 
 @pytest.mark.slow
-def test_stress_passes_many_times(restored: Restored, ask: Ask) -> None:
-    machine = restored(4)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_stress_passes_many_times_with_equal_digests(
+    arch: str, restored: Restored, ask: Ask
+) -> None:
+    ends = []
+    for _ in range(SOAK):
+        machine = restored(4, arch)
+        answer = ask(machine, "/usr/test/stress 1", timeout=1200)
+        ends.append((answer, machine.state_sha256()))
+        machine.close()
 
-    answers = [ask(machine, "/usr/test/stress 1", timeout=1200) for _ in range(SOAK)]
-
-    assert ["stress passed on 4 harts" in answer for answer in answers] == [True] * SOAK
+    assert "stress passed on 4 harts" in ends[0][0]
+    assert len(ends) == SOAK
+    assert set(ends) == {ends[0]}

@@ -3,6 +3,7 @@
  * all of them run each test together. Prints one line a test and "stress passed" if all held.
  */
 #define _GNU_SOURCE
+#include <fenv.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -17,9 +18,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "arch.h"
+
 #define MOST 8
 #define PAGE 4096
-#define SYS_RISCV_FLUSH_ICACHE 259
 #define SYS_MEMBARRIER 283
 #define MEMBARRIER_SYNC_CORE 32
 #define MEMBARRIER_REGISTER_SYNC_CORE 64
@@ -71,10 +73,10 @@ static long sum, bits, largest;
 static void amo(long me)
 {
     for (long n = 0; n < 50000 * scale; n++) {
-        ADD(&sum, 1);
-        __atomic_fetch_xor(&bits, 1L << (n & 63), __ATOMIC_RELAXED);
-        long mine = n * harts + me, old;
-        __asm__ volatile("amomax.d %0, %1, (%2)" : "=r"(old) : "r"(mine), "r"(&largest) : "memory");
+        atomic_add(&sum, 1);
+        atomic_xor(&bits, 1L << (n & 63));
+        long mine = n * harts + me;
+        atomic_max(&largest, mine);
         if (LOAD(&largest) < mine)
             blame();
     }
@@ -92,38 +94,19 @@ static void lr_sc(long me)
 {
     (void)me;
     for (long n = 0; n < 50000 * scale; n++) {
-        long value, failed;
-        __asm__ volatile("1: lr.d.aq %0, (%2)\n addi %0, %0, 1\n sc.d.rl %1, %0, (%2)\n bnez %1, 1b"
-                         : "=&r"(value), "=&r"(failed) : "r"(&reserved) : "memory");
-        __asm__ volatile("1: lr.w.aq %0, (%2)\n addi %0, %0, 3\n sc.w.rl %1, %0, (%2)\n bnez %1, 1b"
-                         : "=&r"(value), "=&r"(failed) : "r"(&reserved_word) : "memory");
+        reserved_add(&reserved, 1);
+        reserved_add_word(&reserved_word, 3);
     }
     meet();
     if (reserved != 50000 * scale * harts || reserved_word != (int)(150000 * scale * harts))
         blame();
 }
 
-/* A stack whose pop is correct only if SC notices that its word went from A to B to A. */
+/* A stack whose pop is correct only if the conditional store notices that its word went from A to
+ * B to A. */
 struct node { struct node *next; long owner; };
 static struct node *top;
 static struct node nodes[2 * MOST];
-
-static struct node *pop(void)
-{
-    struct node *head, *next;
-    long failed;
-    __asm__ volatile("1: lr.d.aq %0, (%3)\n"
-                     "   beqz %0, 2f\n"
-                     "   ld %1, 0(%0)\n"
-                     "   li %2, 16\n" /* time for the other harts to come between */
-                     "3: addi %2, %2, -1\n"
-                     "   bnez %2, 3b\n"
-                     "   sc.d.rl %2, %1, (%3)\n"
-                     "   bnez %2, 1b\n"
-                     "2:"
-                     : "=&r"(head), "=&r"(next), "=&r"(failed) : "r"(&top) : "memory");
-    return head;
-}
 
 static void push(struct node *node)
 {
@@ -140,7 +123,7 @@ static void stack(long me)
             push(&nodes[n]);
     meet();
     for (long n = 0; n < 20000 * scale; n++) {
-        struct node *one = pop(), *two = pop();
+        struct node *one = reserved_pop(&top), *two = reserved_pop(&top);
         if (!one || !two || one == two) {
             blame();
             break;
@@ -155,7 +138,7 @@ static void stack(long me)
     meet();
     long left = 0;
     if (me == 0) {
-        while (left <= 2 * harts && pop())
+        while (left <= 2 * harts && reserved_pop(&top))
             left++;
         if (left != 2 * harts)
             blame();
@@ -266,22 +249,13 @@ static void clocks(long me)
         clock_gettime(CLOCK_MONOTONIC, &time);
         forward_only(&latest, time.tv_sec * 1000000000L + time.tv_nsec, seen);
         seen = LOAD(&latest_tick);
-        long tick;
-        __asm__ volatile("rdtime %0" : "=r"(tick) : : "memory");
-        forward_only(&latest_tick, tick, seen);
+        forward_only(&latest_tick, read_ticks(), seen);
         if (n % 500 == 0)
             usleep(1);
     }
 }
 
 /* -- memory ------------------------------------------------------------------------------ */
-
-/* A function that returns `value` (below 2048): addi a0, zero, value; ret. */
-static void assemble(uint32_t *code, long value)
-{
-    code[0] = 0x00000513u | (uint32_t)value << 20;
-    code[1] = 0x00008067u;
-}
 
 static long generation_of_code, calls_done;
 static uint32_t *writable, *executable;
@@ -292,11 +266,11 @@ static void new_code(long me, long round, int use_membarrier)
     if (me == writer) {
         assemble(writable, value);
         if (use_membarrier) {
-            /* The own hart's fetches are ordered by fence.i, the others' by the system call. */
-            __asm__ volatile("fence.i" : : : "memory");
+            /* The own hart's fetches are ordered by this, the others' by the system call. */
+            publish_here(executable, executable + 2);
             if (syscall(SYS_MEMBARRIER, MEMBARRIER_SYNC_CORE, 0, 0) != 0)
                 blame();
-        } else if (syscall(SYS_RISCV_FLUSH_ICACHE, executable, executable + 2, 0L) != 0) {
+        } else if (publish_everywhere(executable, executable + 2) != 0) {
             blame();
         }
         STORE(&generation_of_code, value);
@@ -304,6 +278,8 @@ static void new_code(long me, long round, int use_membarrier)
         while (LOAD(&generation_of_code) != value)
             if (round % 2)
                 sched_yield();
+        if (!use_membarrier)
+            fetch_anew();
     }
     for (int n = 0; n < 3; n++)
         if (((long (*)(void))executable)() != value)
@@ -458,8 +434,10 @@ static void forks(long me)
 /* Each thread has a rounding mode and flags of its own, and they survive being preempted. */
 static void floats(long me)
 {
-    long mode = me % 4, flags, found;
-    __asm__ volatile("fsflags zero\n fsrm %0" : : "r"(mode));
+    static const int modes[] = {FE_TONEAREST, FE_TOWARDZERO, FE_DOWNWARD, FE_UPWARD};
+    int mode = modes[me % 4];
+    feclearexcept(FE_ALL_EXCEPT);
+    fesetround(mode);
     volatile double total = 0;
     double expected = 0;
     for (long n = 0; n < 5000 * scale; n++) {
@@ -468,15 +446,16 @@ static void floats(long me)
         if (n % 1000 == 0)
             sched_yield();
     }
-    __asm__ volatile("frrm %0\n frflags %1" : "=r"(found), "=r"(flags));
-    if (found != mode || flags != 0 || total != expected)
+    if (fegetround() != mode || fetestexcept(FE_ALL_EXCEPT) || total != expected)
         blame();
-    volatile double one = 1, three = 3, third = one / three;
-    __asm__ volatile("frflags %0" : "=r"(flags));
-    double again = third * 3;
-    if ((flags & 1) == 0 || again < 0.99)
+    volatile double one = 1, three = 3, third = one / three, back = -one / three;
+    if (fetestexcept(FE_ALL_EXCEPT) != FE_INEXACT)
         blame();
-    __asm__ volatile("fsrm zero");
+    /* 1/3 is above 0x1.5555555555555p-2, and nearer to it than to the next number. */
+    double low = 0x1.5555555555555p-2, high = 0x1.5555555555556p-2;
+    if (third != (mode == FE_UPWARD ? high : low) || back != (mode == FE_DOWNWARD ? -high : -low))
+        blame();
+    fesetround(FE_TONEAREST);
 }
 
 /* ---------------------------------------------------------------------------------------- */
