@@ -16,6 +16,7 @@ from typing import Any
 
 from hypervisor.cpu import aarch64_env as env
 from hypervisor.cpu import hart, library
+from hypervisor.cpu.aarch64_decode import data_address
 from hypervisor.cpu.aarch64_internals import (
     ARCH_ARM64,
     CORTEX_A72,
@@ -203,7 +204,7 @@ class Core(hart.Hart):
     def _access_fault(self, error: int) -> None:
         """An access to a physical address where nothing is: an external abort (Arm ARM D13.2.37).
 
-        The address accessed is not known here; FnV says so.
+        Its virtual address is decoded from the instruction; FnV says where it cannot be.
         """
         cause = _UNKNOWN_EXCEPTIONS.get(error)
         if cause is None:
@@ -217,7 +218,13 @@ class Core(hart.Hart):
         else:
             self._leave_block(pc)
             exception_class = _FROM_EL0_DATA
-            details = _FAR_NOT_VALID | (_WRITE_NOT_READ if error in _WRITES else 0)
+            details = _WRITE_NOT_READ if error in _WRITES else 0
+            word = int.from_bytes(self.read_virtual(pc, 4) or b"", "little")
+            address = data_address(word, pc, registers)
+            if address is None:
+                details |= _FAR_NOT_VALID
+            else:
+                registers["FAR_EL1"] = address
         self.cell.traps[cause] += 1
         syndrome = (exception_class | level) << 26 | _LONG_INSTRUCTION | details | _EXTERNAL_ABORT
         self._take_exception(syndrome)

@@ -246,14 +246,19 @@ def test_state_comes_back_with_eret(take, flags):
 
 
 @pytest.mark.parametrize(
-    ("access", "syndrome"),
-    [("ldr x3, [x2]", 0x410), ("str x3, [x2]", 0x450)],
+    ("access", "syndrome", "address"),
+    [
+        ("ldr x3, [x2, #8]", 0x10, 0x1000_0008),
+        ("str x3, [x2, #8]", 0x50, 0x1000_0008),
+        ("ldp x3, x4, [x2], #16", 0x10, 0x1000_0000),
+    ],
 )
-def test_access_to_nothing_is_an_external_abort(take, access, syndrome):
+def test_access_to_nothing_is_an_external_abort(take, access, syndrome, address):
     taken = take(f" mov x2, #0x10000000\n{AT}{access}\n")
 
     assert (taken.vector, taken.exception_class) == (SAME, DATA_ABORT | 1)
     assert taken.syndrome == syndrome
+    assert taken.far == address
     assert taken.elr == taken.at
 
 
