@@ -146,6 +146,9 @@ class Executor:
             self._groups.kernel(number, program, name)
 
     def _drop(self, number: int) -> None:
+        if self._running and self.memories.owns_pages(number):
+            # OpenCL keeps an object until its commands are done, and not the memory that it is on.
+            self._queue.finish()
         for table in (
             self.memories.objects,
             self.memories.samplers,

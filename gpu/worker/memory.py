@@ -41,7 +41,7 @@ class Memory:
         self.blob_offset = 0
         self.pitches = (0, 0)
         self.shape: tuple[int, ...] = ()
-        self._keep = keep
+        self.keep = keep
 
 
 class Memories:
@@ -99,6 +99,11 @@ class Memories:
         memory = self._part(whole.root, -1, whole.origin + origin, size)
         memory.blob, memory.blob_offset = whole.blob, whole.blob_offset + origin
         self.objects[number] = memory
+
+    def owns_pages(self, number: int) -> bool:
+        """Whether there is such an object, and memory of this process's that goes with it."""
+        memory = self.objects.get(number)
+        return memory is not None and memory.keep is not None
 
     def _part(self, root: Any, root_size: int, origin: int, size: int) -> Memory:
         whole = origin == 0 and size == root_size

@@ -22,6 +22,20 @@ def read(guest: GuestBench, identifier: int, size: int) -> bytes:
     return guest.read(65536, size)
 
 
+def test_released_buffer_lasts_until_its_commands_are_done(guest: GuestBench) -> None:
+    size = 8 << 20
+
+    guest.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=size),
+        p.FillBuffer(queue=QUEUE, buffer=20, size=size, pattern=b"kept"),
+        p.ReadBuffer(queue=QUEUE, buffer=20, size=size, blob=BULK),
+        p.FillBuffer(queue=QUEUE, buffer=20, size=size, pattern=b"gone"),
+        p.Release(id=20),
+    )
+
+    assert guest.read(0, size) == b"kept" * (size // 4)
+
+
 def test_new_buffer_is_zero(guest: GuestBench) -> None:
     guest.do(buffer(20))
 
