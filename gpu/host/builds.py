@@ -25,7 +25,7 @@ Recipe = tuple[Any, ...]
 MAX_LOG = 1 << 18
 MAX_CACHE = 512 << 20
 """Bytes of results that are kept on disk."""
-FORMAT = b"hypervisor-gpu-3"
+FORMAT = b"hypervisor-gpu-4"
 _FAILURES = {
     "build": Status.BUILD_PROGRAM_FAILURE,
     "compile": Status.COMPILE_PROGRAM_FAILURE,

@@ -1,7 +1,9 @@
-"""Compiles one program and is gone: the compiler's process never runs a kernel.
+"""Compiles one program and is gone: nothing of it lives on in the process that executes.
 
 What comes of it is a binary that the executing worker loads without a compiler, and all there is
 to know of its kernels; or the kernels' code for one size of work-groups (see gpu.worker.groups).
+PoCL loads what it has linked once, so that a source's constructors run here too: this process is
+no more to be trusted than one that executes.
 """
 
 from __future__ import annotations
@@ -15,6 +17,25 @@ from gpu.worker import groups
 cl: Any = pyopencl
 _low: Any = cl._cl
 ARGUMENT_INFO = b"-cl-kernel-arg-info"
+_SAME_EVERYWHERE = {
+    b"__BASE_FILE__": b"program.cl",
+    b"__DATE__": b"Jan  1 1970",
+    b"__TIME__": b"00:00:00",
+    b"__TIMESTAMP__": b"Thu Jan  1 00:00:00 1970",
+}
+"""Macros by which the host's clock and the names of its folders would be part of a program."""
+_PRELUDE = b"\n".join(
+    (
+        b"#pragma clang diagnostic push",
+        b'#pragma clang diagnostic ignored "-Wbuiltin-macro-redefined"',
+        *(
+            b'#undef %s\n#define %s "%s"' % (name, name, value)
+            for name, value in _SAME_EVERYWHERE.items()
+        ),
+        b"#pragma clang diagnostic pop",
+        b'#line 1 "%s"\n',
+    )
+)
 
 
 def build(device: Any, recipe: Any) -> dict[str, Any]:
@@ -29,7 +50,7 @@ def build(device: Any, recipe: Any) -> dict[str, Any]:
             parts = [_compile_part(context, device, part) for part in recipe[1]]
             program = _low._Program.link(context, parts, recipe[2], [device])
         else:
-            program = _low._Program(context, recipe[1])
+            program = _source(context, recipe[1])
             if how == "build":
                 program._build(_options(recipe[2]), [device])
             else:
@@ -55,7 +76,7 @@ def build_for_group(device: Any, recipe: Any, binary: bytes) -> dict[str, Any]:
     known = _low._Program(context, [device], [binary])
     known._build(b"", [device])
     if how == "build":
-        program = _low._Program(context, rest[0])
+        program = _source(context, rest[0])
         program._build(_options(rest[1]), [device])
     else:
         program = _compile_part(context, device, recipe[2])
@@ -64,19 +85,23 @@ def build_for_group(device: Any, recipe: Any, binary: bytes) -> dict[str, Any]:
     return {"status": status, "log": "", "kernels": [], "binary": "", "objects": objects}
 
 
+def _source(context: Any, text: bytes, name: bytes = b"program.cl") -> Any:
+    return _low._Program(context, _PRELUDE % name + text)
+
+
 def _options(options: bytes) -> bytes:
     return options if ARGUMENT_INFO in options else b" ".join((options, ARGUMENT_INFO)).strip()
 
 
 def _compile(program: Any, context: Any, device: Any, recipe: Any) -> None:
     _, _, headers, options = recipe
-    named = [(name.decode(), _low._Program(context, part[1])) for name, part in headers]
+    named = [(name.decode(), _source(context, part[1], name)) for name, part in headers]
     program.compile(_options(options), [device], named)
 
 
 def _compile_part(context: Any, device: Any, recipe: Any) -> Any:
     if recipe[0] == "compile":
-        program = _low._Program(context, recipe[1])
+        program = _source(context, recipe[1])
         _compile(program, context, device, recipe)
         return program
     parts = [_compile_part(context, device, part) for part in recipe[1]]
