@@ -157,7 +157,7 @@ class Worker:
 
     def count(self, commands: int) -> None:
         """So many more commands were sent."""
-        if self._progress is not None and self._progress[0] >= self._sent:
+        if self._progress is not None and self._progress[0] == self._sent:
             self._seen = None
         self._sent += commands
 
@@ -255,6 +255,9 @@ class Worker:
     def _look(self, deadline: float | None) -> None:
         """While it is waited for: end it when one command took too long. Where others use the
         host's processors too, it may take longer until it had the time itself."""
+        if self._has_ended() and not self._take_in():
+            # What it started may still hold its socket.
+            raise self.lose(self._cause())
         now = time.monotonic()
         if deadline is not None:
             if now > deadline:
@@ -282,10 +285,12 @@ class Worker:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _cause(self) -> str:
-        try:
-            code = self._process.wait(1)
-        except subprocess.TimeoutExpired:
-            return "the GPU's worker closed its socket"
+        deadline = time.monotonic() + 1
+        while not self._has_ended():
+            if time.monotonic() > deadline:
+                return "the GPU's worker closed its socket"
+            time.sleep(_SLICE / 10)
+        code = self._end()
         if code < 0:
             try:
                 name = signal.Signals(-code).name
@@ -304,15 +309,26 @@ class Worker:
         if self._socket.fileno() < 0:
             return
         self.is_lost = self.is_lost or "the GPU's worker was closed"
-        if self._process.poll() is None:
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except OSError:
-                self._process.kill()
-        self._process.wait()
+        self._end()
         self._wait_for_end()
         self._socket.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _has_ended(self) -> bool:
+        """Leaves the exit status to be taken."""
+        if self._process.returncode is not None:
+            return True
+        how = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        return os.waitid(os.P_PID, self._process.pid, how) is not None
+
+    def _end(self) -> int:
+        """Kill all that it may have started, also where it has ended itself; its exit status. Until
+        that is taken, no other process can have its id."""
+        if self._process.returncode is None:
+            with suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
+        return self._process.wait()
 
     def _wait_for_end(self) -> None:
         """The process behind the keeper lets go of its memory before it lets go of the socket."""

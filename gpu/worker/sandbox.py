@@ -29,6 +29,8 @@ from gpu.worker import landlock, seccomp, system
 from gpu.worker.view import SCRATCH_BYTES, View
 
 NOBODY = 65534
+_USERS = range(61184, 65520)
+"""Ids that nobody has, as systemd gives them to services (DynamicUser=)."""
 _CAP_SYS_CHROOT = 18
 _TO_CHANGE_USER = (0, 6, 7)  # CAP_CHOWN, CAP_SETGID, CAP_SETUID
 _NEW_USER = 0x1000_0000
@@ -36,6 +38,8 @@ _NEW_OTHERS = {"mount": 0x2_0000, "PID": 0x2000_0000, "network": 0x4000_0000, "I
 _EXECUTE_VIEW, _COMPILE_VIEW = "/.execute", "/.compile"
 _OVERHEAD = 2 << 30
 """Bytes of memory that the compiler, or a runtime besides the guest's buffers, may use."""
+_PROCESSES = 64
+"""Processes and threads of one worker, besides two for each of the host's processors."""
 _LIBRARIES = (
     "/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib",
     "/usr/share/pocl", "/etc/OpenCL", "/etc/ld.so.cache",
@@ -62,7 +66,8 @@ class Sandbox:
         self._has_user_namespace = False
         self._has_seccomp = False
         self._was_root = os.geteuid() == 0
-        self._becomes_nobody = False
+        self._user: int | None = None
+        """Who root becomes."""
 
     def enter(self, connection: socket.socket, tell: Callable[[int], None]) -> None:
         """Returns in another process behind this one, whose id `tell` is called with before."""
@@ -70,6 +75,7 @@ class Sandbox:
             # When the host has no memory left, rather this process than another.
             _write("/proc/self/oom_score_adj", "1000")
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        free_user = _free_user()
         is_private = self._unshare()
         _fork_behind_keeper(connection, tell)
         try:
@@ -85,7 +91,8 @@ class Sandbox:
             )
             self._has_seccomp = self._without("seccomp", seccomp.check)
             self._provide_linker()
-            self._becomes_nobody = self._was_root and self._may_become_nobody()
+            if self._was_root and self._may_change_user():
+                self._user = free_user
             self._keep_few_capabilities()
         except OSError as error:
             self.missing.append(f"sandbox ({error.strerror})")
@@ -97,10 +104,11 @@ class Sandbox:
         if is_known and self._has_view:
             os.chroot(_COMPILE_VIEW if part == "compile" else _EXECUTE_VIEW)
         os.chdir(self._folder)
-        if self._becomes_nobody:
-            self._become_nobody()
+        if self._user is not None:
+            self._become(self._user)
         system.keep_capabilities()
-        _limit(_OVERHEAD + (memory if part == "execute" else 0))
+        is_alone = self._has_user_namespace or self._user not in (None, NOBODY)
+        _limit(_OVERHEAD + (memory if part == "execute" else 0), is_alone)
         system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
         system.prctl(system.PR_SET_DUMPABLE, 0)
         if self._has_seccomp:
@@ -193,7 +201,7 @@ class Sandbox:
 
     # -- privileges ---------------------------------------------------------------------------
 
-    def _may_become_nobody(self) -> bool:
+    def _may_change_user(self) -> bool:
         reason = ""
         if self._has_user_namespace or not system.has_capabilities(*_TO_CHANGE_USER):
             reason = "it has no right to"
@@ -205,16 +213,16 @@ class Sandbox:
 
     def _keep_few_capabilities(self) -> None:
         kept = (_CAP_SYS_CHROOT,) if self._has_view else ()
-        system.keep_capabilities(*kept, *(_TO_CHANGE_USER if self._becomes_nobody else ()))
+        system.keep_capabilities(*kept, *(() if self._user is None else _TO_CHANGE_USER))
 
-    def _become_nobody(self) -> None:
+    def _become(self, user: int) -> None:
         groups = sorted({os.stat(path).st_gid for path in self._gpu_devices} - {0})
         for folder, _, files in os.walk(self._folder, topdown=False):
             for path in (*(os.path.join(folder, name) for name in files), folder):
-                os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+                os.chown(path, user, NOBODY, follow_symlinks=False)
         os.setgroups(groups)
         os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(user, user, user)
 
 
 def _fork_behind_keeper(connection: socket.socket, tell: Callable[[int], None]) -> None:
@@ -245,13 +253,24 @@ def _fork_behind_keeper(connection: socket.socket, tell: Callable[[int], None]) 
     os._exit(os.WEXITSTATUS(status))
 
 
-def _limit(memory: int) -> None:
-    """`memory` bytes of its own."""
+def _free_user() -> int:
+    """Another one for each worker, where the host has that many."""
+    user = _USERS[os.getpid() % len(_USERS)]
+    try:
+        with open("/proc/self/uid_map") as file:
+            maps = [[int(word) for word in line.split()] for line in file]
+    except OSError:
+        return NOBODY
+    return user if any(first <= user < first + size for first, _, size in maps) else NOBODY
+
+
+def _limit(memory: int, is_alone: bool) -> None:
+    """`memory` bytes of its own. `is_alone`: its processes are all that its user has."""
     limits = {
         resource.RLIMIT_DATA: memory,
         resource.RLIMIT_FSIZE: SCRATCH_BYTES,
         resource.RLIMIT_NOFILE: 1024,
-        resource.RLIMIT_NPROC: 4096,
+        resource.RLIMIT_NPROC: _PROCESSES + 2 * (os.cpu_count() or 1) if is_alone else 4096,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
     }
