@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
 from gpu import protocol as p
 from gpu.opencl import Status
 from gpu.testing import CONTEXT, GuestBench
-from tests.gpu.hostile.conftest import Attacker
+from tests.gpu.hostile.conftest import Attacker, Neighbour
 
 FINE = b"__kernel void k(__global int *a) { a[0] = 7; }"
 BOMB = b"""
@@ -136,17 +135,91 @@ def test_log_has_no_path_of_the_host(attacker: Attacker) -> None:
     assert os.sep.encode() not in log
 
 
-def test_compiler_bomb_fails_its_build_only() -> None:
-    with GuestBench(opencl={"build_timeout": "1s"}) as guest:
-        started = time.monotonic()
-        bomb = build(guest, BOMB)
-        many = build(guest, FINE, b" ".join(b"-DA%d=A%d" % (i, i + 1) for i in range(4000)))
-        took = time.monotonic() - started
+NAMES = b"""
+__constant char names[] = __FILE__ " " __BASE_FILE__ " " __DATE__ " " __TIME__ " " __TIMESTAMP__;
+__kernel void k(__global char *a) { for (int i = 0; i < sizeof names; i++) a[i] = names[i]; }
+"""
 
-        assert bomb[0] == Status.BUILD_PROGRAM_FAILURE
-        assert many[0] in (Status.SUCCESS, Status.BUILD_PROGRAM_FAILURE)
+
+def test_program_has_no_name_and_no_time_of_the_host(attacker: Attacker) -> None:
+    """Else it would not be the same one each time, either."""
+    result = attacker.run(NAMES.decode())
+
+    assert result is not None
+    assert result.partition(b"\0")[0] == (
+        b"program.cl program.cl Jan  1 1970 00:00:00 Thu Jan  1 00:00:00 1970"
+    )
+
+
+def test_header_has_its_own_name_and_no_path(attacker: Attacker) -> None:
+    guest = attacker.guest
+    header = b"#pragma message __FILE__\n"
+    compile_ = p.CompileProgram(program=20, headers=(21,), names=b"folder/a.h\0")
+    guest.wait(
+        guest.submit(
+            p.CreateContext(id=CONTEXT),
+            p.CreateProgram(id=20, context=CONTEXT, source=b'#include "folder/a.h"\n' + FINE),
+            p.CreateProgram(id=21, context=CONTEXT, source=header),
+        )
+    )
+
+    status = guest.status_of(compile_)
+    log = guest.ask(p.GetProgramBuild(program=20)).log
+    guest.wait(guest.submit(*(p.Release(id=i) for i in (21, 20, CONTEXT))))
+
+    assert status == Status.SUCCESS
+    assert b"a.h" in log
+    assert b"hypervisor" not in log
+    assert b"tmp" not in log
+
+
+def test_compiler_bomb_fails_its_build_only() -> None:
+    with GuestBench(opencl={"build_timeout": "1s", "timeout": "60s"}) as guest:
+        neighbour = Neighbour(guest)
+        guest.submit(p.CreateContext(id=CONTEXT))
+        guest.submit(p.CreateProgram(id=20, context=CONTEXT, source=BOMB))
+        bomb = guest.submit(p.BuildProgram(program=20))
+        neighbour.compute()
+        guest.wait(bomb)
+
+        failed = guest.ask(p.GetError()).error
+        log = guest.ask(p.GetProgramBuild(program=20)).log
+        neighbour.compute()
+
+        assert failed == Status.BUILD_PROGRAM_FAILURE
+        assert log == b"it took too long\n"
         assert not guest.context.lost
-        assert took < 60
+        assert guest.bench.messages == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"__constant char x[2000000000] = {1};\n__kernel void k(__global char *a) { *a = x[*a]; }",
+        b"#include __FILE__\n" + FINE,
+        b"__kernel void k(__global int *a) { a[0] = "
+        + b"(" * 200_000
+        + b"1"
+        + b")" * 200_000
+        + b";}",
+    ],
+    ids=["2 GB of constants", "includes itself", "deep"],
+)
+def test_source_that_takes_memory_without_end_fails_its_build_only(
+    attacker: Attacker, source: bytes
+) -> None:
+    status, log = build(attacker.guest, source)
+
+    attacker.neighbour.compute()
+    assert status == Status.BUILD_PROGRAM_FAILURE
+    assert log
+    assert build(attacker.guest, FINE)[0] == Status.SUCCESS
+
+
+def test_thousands_of_definitions_are_compiled(attacker: Attacker) -> None:
+    options = b" ".join(b"-DA%d=A%d" % (i, i + 1) for i in range(4000))
+
+    assert build(attacker.guest, FINE, options)[0] == Status.SUCCESS
 
 
 def test_binary_that_is_not_from_the_cache_is_refused(attacker: Attacker) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.gpu.hostile.test_hostile_kernels import memory_of
+
 HERE = Path(__file__).parent
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
 NAMESPACES, LANDLOCK, SECCOMP = "272", "444", "317"
@@ -22,24 +24,55 @@ with GuestBench(opencl={"sandbox": sys.argv[1]}) as guest:
 """
 
 
+WAIT = """
+import sys
+from gpu import protocol as p
+from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
+with GuestBench() as guest:
+    first = guest.context
+    for context, secret in zip((first, guest.new_context("second")), sys.argv[1:]):
+        guest.context = context
+        guest.set_up()
+        guest.write(0, secret.encode())
+        guest.do(
+            p.CreateBuffer(id=20, context=CONTEXT, size=64),
+            p.WriteBuffer(queue=QUEUE, buffer=20, size=64, blob=BULK),
+        )
+        guest.write(0, bytes(64))
+    workers = [first.link.worker, context.link.worker, guest.gpu.workers._spare]
+    print(*(worker.describe() and worker.pid for worker in workers), flush=True)
+    sys.stdin.read()
+"""
+
+
 def python(
     folder: Path, prelude: tuple[str, ...], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the interpreter by way of a script of this folder, with files of its own in `folder`."""
+    with start(folder, prelude, *arguments) as running:
+        out, errors = running.communicate()
+    return subprocess.CompletedProcess(running.args, running.returncode, out, errors)
+
+
+def start(
+    folder: Path, prelude: tuple[str, ...], *arguments: str, **environment: str
+) -> subprocess.Popen[str]:
     folder.chmod(0o777)
     script, *first = prelude
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, str(HERE / script), *first, sys.executable, *arguments],
         cwd=HERE.parents[2],
         env={
             **{name: os.environ[name] for name in os.environ if "PYTEST" not in name},
+            **environment,
             "HOME": str(folder),
             "TMPDIR": str(folder),
             "PYTHONDONTWRITEBYTECODE": "1",
         },
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
 
 
@@ -52,17 +85,34 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are run without root already")
 def test_attacks_fail_without_root_too(folder: Path) -> None:
-    files = [str(HERE / f"test_hostile_{name}.py") for name in ("system_calls", "sources")]
+    files = [str(path) for path in HERE.glob("test_hostile_*.py")]
+    chosen = "not bomb and not memory and not new_"
 
-    done = python(folder, ("as_nobody.py",), *PYTEST, *files, "-k", "not bomb")
+    done = python(folder, ("as_nobody.py",), *PYTEST, *files, "-k", chosen)
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert " passed" in done.stdout
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into the worker from outside")
+def test_workers_of_a_user_without_rights_have_nothing_of_each_other(folder: Path) -> None:
+    secrets = [f"secret-{number}-{os.urandom(8).hex()}".encode() for number in range(3)]
+    hosts, *guests = (secret.decode() for secret in secrets)
+
+    with start(folder, ("as_nobody.py",), "-c", WAIT, *guests, A_PASSWORD=hosts) as running:
+        assert running.stdout is not None
+        pids = [int(word) for word in running.stdout.readline().split()]
+        memories = [memory_of(pid) for pid in pids]
+        running.communicate("")
+
+    found = [[secret in memory for secret in secrets] for memory in memories]
+    assert found == [[False, True, False], [False, False, True], [False, False, False]]
+
+
 def test_without_namespaces_landlock_keeps_the_hosts_files(folder: Path) -> None:
-    chosen = "passwd or refused or written or environ"
-    files = [str(HERE / f"test_hostile_{name}.py") for name in ("system_calls", "sources")]
+    chosen = "passwd or refused or written or environ or compiler and not bomb"
+    names = ("system_calls", "sources", "constructors")
+    files = [str(HERE / f"test_hostile_{name}.py") for name in names]
 
     done = python(folder, ("without.py", NAMESPACES), *PYTEST, *files, "-k", chosen)
 
