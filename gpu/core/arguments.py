@@ -11,9 +11,12 @@ def changed_arguments(
     """Those that the worker does not have yet: index, kind, value. It has them after this."""
     sent = kernel.sent
     assert sent is not None
-    changed = []
-    for index, argument in enumerate(arguments):
-        if argument is not None and argument is not sent[index]:
-            sent[index] = argument
-            changed.append((index, argument.kind, argument.value))
+    if arguments is sent:
+        return []
+    changed = [
+        (index, argument.kind, argument.value)
+        for index, (argument, other) in enumerate(zip(arguments, sent, strict=True))
+        if argument is not None and argument is not other
+    ]
+    kernel.sent = arguments
     return changed

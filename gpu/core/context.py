@@ -83,6 +83,7 @@ class Context(Schedule):
         for thing in self.table.values():
             if isinstance(thing, Buffer | Image) and thing.blob is granted:
                 thing.failure = Status.INVALID_MEM_OBJECT
+        self.losses += 1
         if self.link.worker is not None:
             self.operate("revoke", granted.number)
             self.link.flush()

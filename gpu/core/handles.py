@@ -42,6 +42,8 @@ class Handles:
         self.reading = (0, 0)
         """Number and opcode of the command that is being read."""
         self.numbers = 1
+        self.losses = 0
+        """Grows when an object that kernels may have is released or fails."""
 
     # -- finding ------------------------------------------------------------------------------
 
@@ -100,6 +102,8 @@ class Handles:
     def release(self, identifier: int) -> None:
         thing = self.table.pop(identifier)
         thing.is_released = True
+        if not isinstance(thing, Event):  # which no kernel has
+            self.losses += 1
         self._dispose(thing)
 
     def retain(self, things: Sequence[Object]) -> None:

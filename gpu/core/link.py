@@ -28,7 +28,9 @@ class Link:
         """The last that was sent."""
         self.arrived = 0
         self.taken = 0
-        self._outbox: list[tuple[Operation, Concern]] = []
+        self._outbox: list[Operation] = []
+        self._concerned: list[Concern] = []
+        """What each in the outbox is for."""
         self._sent: dict[int, list[Concern]] = {}
         self.replies: dict[int, list[tuple[int, int]]] = {}
         """Of messages that arrived and were not taken: index and error of what failed."""
@@ -55,10 +57,10 @@ class Link:
     def abandon(self) -> list[Concern]:
         """The worker is gone: all that was under way, to be failed."""
         pending = [concern for number in sorted(self._sent) for concern in self._sent[number]]
-        pending += [concern for _, concern in self._outbox]
+        pending += self._concerned
         self._sent.clear()
         self.replies.clear()
-        self._outbox.clear()
+        self._outbox, self._concerned = [], []
         self.arrived = self.taken = self.message
         self.end()
         return pending
@@ -66,7 +68,8 @@ class Link:
     # -- to the worker ------------------------------------------------------------------------
 
     def operate(self, operation: Operation, concern: Concern = None) -> None:
-        self._outbox.append((operation, concern))
+        self._outbox.append(operation)
+        self._concerned.append(concern)
 
     @property
     def waiting(self) -> int:
@@ -98,10 +101,10 @@ class Link:
             return
         outbox, self._outbox = self._outbox, []
         self.message += 1
-        self._sent[self.message] = [concern for _, concern in outbox]
+        self._sent[self.message], self._concerned = self._concerned, []
         self.worker.count(len(outbox))
         try:
-            self.worker.send((self.message, [operation for operation, _ in outbox]), fd)
+            self.worker.send((self.message, outbox), fd)
         except WorkerLostError as error:
             self._on_loss(str(error))
 

@@ -120,7 +120,7 @@ def _fill(
         assert thing.program.build is not None
         thing.description = thing.program.build.join().kernel(saved["name"])
         thing.arguments = _arguments(saved["arguments"], things)
-        thing.sent = [None] * len(thing.arguments)
+        thing.sent = (None,) * len(thing.arguments)
     elif isinstance(thing, Mapping):
         thing.memory = things[saved["memory"]]
         thing.operation = _tuple(saved["operation"])

@@ -3,7 +3,7 @@ ids are the table's."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gpu.opencl import Execution, Status
@@ -131,11 +131,28 @@ class Kernel(Object):
     program: Program | None = None
     description: KernelDescription | None = None
     arguments: list[Argument | None] | None = None
-    sent: list[Argument | None] | None = None
+    sent: tuple[Argument | None, ...] | None = None
     """The arguments that the worker has."""
+    checked: tuple[int, tuple[Argument, ...], list[Object]] | None = None
+    """The arguments and their objects as they were found good, and the context's `losses` then."""
+    launches: dict[Any, Launch] = field(default_factory=dict)
+    """What was found of it, by grid."""
 
     def parents(self) -> tuple[Object, ...]:
         return (self.program,) if self.program is not None else ()
+
+
+@dataclass(slots=True)
+class Launch:
+    """A kernel's run in one grid: what was found of it once, as programs repeat themselves."""
+
+    operation: tuple[Any, ...]
+    """The worker's, without the arguments."""
+    local_size: tuple[int, ...] | None
+    items: int
+    cost: int
+    is_ready: bool = False
+    """The worker has the code for these work-groups."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 from gpu.core.objects import Kernel
 from gpu.core.work import Submission, Work
@@ -38,14 +37,14 @@ class Observation:
         if work.arguments is not None:
             label = label_of(work)
             figures = self.kernels.get(label)
-            if figures is None:
-                if len(self.kernels) >= MAX_KERNELS:
-                    return
+            if figures is None and len(self.kernels) < MAX_KERNELS:
                 figures = self.kernels[label] = KernelFigures()
-            figures.runs += 1
-            figures.items += items_of(work)
-            figures.time += work.end - work.start
-            figures.longest = max(figures.longest, work.end - work.start)
+            if figures is not None:
+                time = work.end - work.start
+                figures.runs += 1
+                figures.items += work.items
+                figures.time += time
+                figures.longest = max(figures.longest, time)
         if submission is not None and self._board.wants(GpuCommand):
             submission.works.append(work)
 
@@ -56,7 +55,7 @@ class Observation:
             return
         for work in submission.works:
             queue = f"{context}.{work.queue.number if work.queue is not None else 0}"
-            detail = f"{items_of(work)} work-items" if work.arguments is not None else ""
+            detail = f"{work.items} work-items" if work.arguments is not None else ""
             self._publish(work.start, work.end, queue, label_of(work), detail)
         self._publish(at, at, f"{context}.ring{submission.ring}", "fence", f"tag {submission.tag}")
 
@@ -74,11 +73,3 @@ def label_of(work: Work) -> str:
     kernel = work.objects[0]
     assert isinstance(kernel, Kernel)
     return kernel.description.name if kernel.description is not None else "kernel"
-
-
-def items_of(work: Work) -> int:
-    """Work-items of a kernel's run."""
-    if work.arguments is None or work.operation is None:
-        return 0
-    sizes = work.operation[3]
-    return prod(sizes) if sizes else 1

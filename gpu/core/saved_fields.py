@@ -31,6 +31,6 @@ PLAIN: dict[type[Object], tuple[str, ...]] = {
 }
 TYPES: dict[str, type[Object]] = {kind.__name__: kind for kind in PLAIN}
 WORK = (
-    *("command", "cost", "priority", "needs", "has_waited", "is_sent"),
+    *("command", "cost", "items", "priority", "needs", "has_waited", "is_sent"),
     *("queued", "start", "end", "status"),
 )

@@ -108,7 +108,7 @@ class Schedule(Handles):
         return other.queue is not work.queue or other in work.waits
 
     def _send_one(self, work: Work) -> None:
-        queue, submission, link = work.queue, work.submission, self.link
+        gpu, queue, submission, link = self.gpu, work.queue, work.submission, self.link
         reading = self.submission
         start = reading.now if reading is not None else self.now()
         work.is_sent = True
@@ -120,26 +120,25 @@ class Schedule(Handles):
             elif work.has_waited and _has_lost_memory(work):
                 work.status = Status.INVALID_MEM_OBJECT
             else:
-                if work.cost and self.gpu.is_modelled:
-                    start, work.end = self.gpu.engine.reserve(start, work.cost, work.priority)
-                if self.gpu.capture is not None:
-                    self.gpu.capture.uses(work, submission)
+                if work.cost and gpu.is_modelled:
+                    start, work.end = gpu.engine.reserve(start, work.cost, work.priority)
+                if gpu.capture is not None:
+                    gpu.capture.uses(work, submission)
                 for blob, offset, size in work.inputs:
-                    self.gpu.bring_in(blob, offset, size)
+                    gpu.bring_in(blob, offset, size)
                 for blob, offset, size in work.outputs:
                     blob.owe(offset, size)
-                    if self.gpu.capture is not None:
-                        self.gpu.capture.writes(blob, offset, size)
+                    if gpu.capture is not None:
+                        gpu.capture.writes(blob, offset, size)
                     if submission is not None:
                         submission.outputs.append((blob, offset, size))
-                is_last = self.gpu.fault is not None and self._is_ended_by(label_of(work))
+                is_last = gpu.fault is not None and self._is_ended_by(label_of(work))
                 link.operate(self._operation(work), work)
                 if is_last:
                     self.lose("a fault ended its worker")
         work.start = start
-        work.end = max(work.end, start)
-        self.gpu.observation.sent(work, submission)
-        end = work.end
+        work.end = end = max(work.end, start)
+        gpu.observation.sent(work, submission)
         work.message = link.last
         if queue is not None and end > queue.end:
             queue.end = end
@@ -290,11 +289,12 @@ class Schedule(Handles):
             if concern.arguments is not None:  # nobody knows which of them it took
                 kernel = concern.objects[0]
                 assert isinstance(kernel, Kernel)
-                kernel.sent = [None] * len(concern.arguments)
+                kernel.sent = (None,) * len(concern.arguments)
         elif concern is not None:
             if status in _NO_MEMORY and isinstance(concern, Buffer | Image):
                 status = Status.MEM_OBJECT_ALLOCATION_FAILURE
             concern.failure = status
+            self.losses += 1
             self.latch(*concern.command, status)
 
     def revive(self) -> None:
@@ -317,6 +317,7 @@ class Schedule(Handles):
         for thing in self.table.values():
             if not isinstance(thing, Event):
                 thing.failure = Status.OUT_OF_RESOURCES
+        self.losses += 1
         for concern in pending:
             self._fail(concern, Status.OUT_OF_RESOURCES)
         self._lose_held()

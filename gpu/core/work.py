@@ -35,6 +35,7 @@ class Work:
         "has_waited",
         "inputs",
         "is_sent",
+        "items",
         "message",
         "needs",
         "objects",
@@ -74,6 +75,8 @@ class Work:
         self.waits: Sequence[Work] = ()
         self.arguments: tuple[Any, ...] | None = None
         """A kernel's arguments as they were when it was enqueued."""
+        self.items = 0
+        """Work-items of a kernel's run."""
         self.has_waited = False
         """Whether other commands ran between its being enqueued and sent."""
         self.is_sent = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gpu.core.commands import copies, images, kernels, memory, programs, queues
+from gpu.core.commands import copies, images, kernels, launches, memory, programs, queues
 from gpu.core.commands.registry import HANDLERS, Handler
 from gpu.protocol import COMMANDS, Command
 from gpu.protocol.fields import Blob, Counted, New, Ref
@@ -43,6 +43,7 @@ _MODULES = (
     copies,
     images,
     kernels,
+    launches,
     memory,
     programs,
     queues,
