@@ -86,7 +86,11 @@ def _execute(channel: Channel, device: Any, sharing: str) -> None:
     while True:
         number, operations = channel.receive()
         failed = executor.run(operations)
-        channel.send({"done": number, "failed": failed, "copied": executor.memories.copied})
+        copied = executor.memories.copied
+        if failed:
+            channel.send({"done": number, "failed": failed, "copied": copied})
+        else:
+            channel.done(number, copied)
 
 
 if __name__ == "__main__":

@@ -79,18 +79,19 @@ class Executor:
 
     def run(self, operations: list[tuple[Any, ...]]) -> list[tuple[int, int]]:
         """Execute all; (index, error) of those that failed."""
-        failed = []
-        for index, (name, *arguments) in enumerate(operations):
+        failed: list[tuple[int, int]] = []
+        calls, running = self._operations, self._running
+        for index, operation in enumerate(operations):
             try:
-                event = self._operations[name](*arguments)
+                event = calls[operation[0]](*operation[1:])
             except cl.Error as error:
                 failed.append((index, error.code))
             except Exception:  # what it names could not be made, or memory is short
                 failed.append((index, OUT_OF_RESOURCES))
             else:
                 if event is not None:
-                    self._running.append((index, event))
-                    if len(self._running) > WINDOW:
+                    running.append((index, event))
+                    if len(running) > WINDOW:
                         self._settle(failed)
                     continue
             self._progress[0] += 1
