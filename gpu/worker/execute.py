@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -20,8 +21,13 @@ from gpu.worker.memory import Memories
 
 cl: Any = pyopencl
 _low: Any = cl._cl
-WINDOW = 64
+WINDOW = 256
+_FEW = 4
+_NAP = 20e-6
+"""Seconds, to which the host's kernel adds some 50."""
+_NAPS = 4
 OUT_OF_RESOURCES = -5
+_STATUS, _COMPLETE = cl.event_info.COMMAND_EXECUTION_STATUS, cl.command_execution_status.COMPLETE
 VALUE, MEMORY, SAMPLER, LOCAL, NULL = range(5)
 """How a kernel's argument is given."""
 
@@ -92,12 +98,26 @@ class Executor:
                 if event is not None:
                     running.append((index, event))
                     if len(running) > WINDOW:
-                        self._settle(failed)
+                        self._settle_until(WINDOW // 2, failed)
                     continue
             self._progress[0] += 1
-        while self._running:
-            self._settle(failed)
+        self._settle_until(0, failed)
         return failed
+
+    def _settle_until(self, count: int, failed: list[tuple[int, int]]) -> None:
+        """Wait until no more than `count` run. To be woken by each of many short commands would
+        cost more than they do: those are given a moment."""
+        running = self._running
+        naps = 0
+        while len(running) > count:
+            is_many = len(running) > count + _FEW
+            is_busy = is_many and running[0][1].get_info(_STATUS) > _COMPLETE
+            if is_busy and naps < _NAPS:
+                naps += 1
+                time.sleep(_NAP)
+            else:
+                naps = 0
+                self._settle(failed)
 
     def _settle(self, failed: list[tuple[int, int]]) -> None:
         index, event = self._running.popleft()
