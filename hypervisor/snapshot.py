@@ -12,6 +12,7 @@ import io
 import os
 import struct
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -76,17 +77,25 @@ def _write(machine: Machine, file: Any) -> None:
     file.write(_PREFIX.pack(MAGIC, VERSION, len(packed), length))
 
 
-def _write_pages(ram: Any, pages: list[int], file: Any) -> None:
+def _write_pages(ram: Any, pages: Sequence[int], file: Any) -> None:
     compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
     with compressor.stream_writer(file, closefd=False) as stream:
-        start = end = -1
-        for offset in [*pages, -1]:
-            if offset == end and end - start < _CHUNK:
-                end += PAGE
-                continue
-            if start >= 0:
-                stream.write(ram[start:end])
-            start, end = offset, offset + PAGE
+        for start, end in _runs(pages):
+            stream.write(ram[start:end])
+
+
+def _runs(pages: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Offsets of pages in a row, from and to, at most _CHUNK bytes at once."""
+    start = end = -1
+    for offset in pages:
+        if offset == end and end - start < _CHUNK:
+            end += PAGE
+            continue
+        if start >= 0:
+            yield start, end
+        start, end = offset, offset + PAGE
+    if start >= 0:
+        yield start, end
 
 
 def load(machine: Machine, source: Path | bytes) -> None:
@@ -99,10 +108,10 @@ def load(machine: Machine, source: Path | bytes) -> None:
             start = file.tell()
             pages = struct.unpack(f"<{len(header['pages']) // 8}Q", header["pages"])
             _check(machine, header, pages, path)
-            for _ in _pages(file, len(pages), path):
-                pass
+            scratch = memoryview(bytearray(_CHUNK))
+            _read_pages(file, pages, lambda start, end: scratch[: end - start], path)
             file.seek(start)
-            _apply(machine, header, zip(pages, _pages(file, len(pages), path), strict=True), path)
+            _apply(machine, header, file, pages, path)
     except OSError as error:
         raise SnapshotError(f"the snapshot {path} cannot be read: {error.strerror}") from None
 
@@ -152,31 +161,39 @@ def _check(machine: Machine, header: dict[str, Any], pages: tuple[int, ...], pat
         raise _misfit(path, error) from None
 
 
-def _pages(file: BinaryIO, count: int, path: Path) -> Any:
-    """Each page's bytes; SnapshotError where the file is short or its checksum is wrong."""
+def _read_pages(
+    file: BinaryIO,
+    pages: Sequence[int],
+    place: Callable[[int, int], memoryview],
+    path: Path,
+) -> None:
+    """Read all pages to where `place` says for each run of them; SnapshotError where the file is
+    short or its checksum is wrong."""
     try:
-        with zstandard.ZstdDecompressor().stream_reader(file, closefd=False) as stream:
-            for _ in range(count):
-                page = stream.read(PAGE)
-                while len(page) < PAGE:
-                    more = stream.read(PAGE - len(page))
-                    if not more:
-                        raise SnapshotError(f"the snapshot {path} is truncated")
-                    page += more
-                yield page
+        decompressor = zstandard.ZstdDecompressor()
+        with decompressor.stream_reader(file, read_size=_CHUNK, closefd=False) as stream:
+            for start, end in _runs(pages):
+                with place(start, end) as room:
+                    done = 0
+                    while done < len(room):
+                        with room[done:] as rest:
+                            count = stream.readinto(rest)
+                        if not count:
+                            raise SnapshotError(f"the snapshot {path} is truncated")
+                        done += count
             if stream.read(1):
                 raise SnapshotError(f"the snapshot {path} is damaged: it has too many pages")
     except zstandard.ZstdError:
         raise SnapshotError(f"the snapshot {path} is damaged: its pages cannot be read") from None
 
 
-def _apply(machine: Machine, header: dict[str, Any], pages: Any, path: Path) -> None:
+def _apply(
+    machine: Machine, header: dict[str, Any], file: BinaryIO, pages: Sequence[int], path: Path
+) -> None:
     machine.host.forget()
     machine.memory.clear()
-    ram = machine.memory.view(machine.memory.base, machine.memory.size)
-    for offset, page in pages:
-        ram[offset : offset + PAGE] = page
-    ram.release()
+    with machine.memory.view(machine.memory.base, machine.memory.size) as ram:
+        _read_pages(file, pages, lambda start, end: ram[start:end], path)
     try:
         state.load(machine, header["state"])
     except (KeyError, ValueError, TypeError) as error:

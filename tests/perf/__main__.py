@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hypervisor.images import Images
-from tests.perf import gpu, guests, mmio
+from tests.perf import debugging, gpu, guests, mmio
 from tests.perf.child import BenchmarkError
 from tests.perf.emulators import (
     Timing,
@@ -105,6 +105,7 @@ GROUPS: dict[str, Callable[[int, Path], list[Row]]] = {
     "arm64": arm64_rows,
     "mmio": mmio_rows,
     "disk": disk_rows,
+    "tools": debugging.rows,
     "gpu": gpu.rows,
 }
 

@@ -32,10 +32,10 @@ class Timing:
 def boot_ours(guest: Guest, folder: Path) -> Timing:
     """The command line from start to exit, with its own figures."""
     stats = folder / "stats.json"
-    arguments = [sys.executable, "-m", "tools.main", "run", *_description(guest, "--set")]
+    arguments = [sys.executable, "-m", "tools.main", "run", *description_of(guest, "--set")]
     arguments += ["--console", f"file:{folder / 'ours.log'}", "--stats", str(stats)]
     begun = time.monotonic()
-    _run(arguments)
+    run(arguments)
     wall = time.monotonic() - begun
     figures = json.loads(stats.read_text())
     return Timing(wall, Marks(), figures["startup_s"])
@@ -45,15 +45,15 @@ def boot_qemu(guest: Guest, folder: Path) -> Timing:
     """QEMU from start to exit."""
     arguments = [*_qemu(guest), "-serial", f"file:{folder / 'qemu.log'}"]
     begun = time.monotonic()
-    _run(arguments)
+    run(arguments)
     return Timing(time.monotonic() - begun, Marks())
 
 
 def time_ours(guest: Guest) -> Timing:
     """Our machine, with the times of the guest's markers."""
-    arguments = [sys.executable, "-m", "tests.perf.child", *_description(guest, None)]
+    arguments = [sys.executable, "-m", "tests.perf.child", *description_of(guest, None)]
     begun = time.monotonic()
-    figures = json.loads(_run(arguments))
+    figures = json.loads(run(arguments))
     marks = Marks()
     marks.times = figures["times"]
     overhead = figures["peak"] - figures["ram"]
@@ -89,7 +89,7 @@ def qemu_version() -> str:
     return text.split("version ", 1)[1].split()[0]
 
 
-def _run(arguments: list[str]) -> bytes:
+def run(arguments: list[str]) -> bytes:
     """Run a program to its end; its output. BenchmarkError when it fails."""
     # Modules are compiled once and kept, as they are for every user.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
@@ -112,7 +112,7 @@ def _run(arguments: list[str]) -> bytes:
     return process.stdout
 
 
-def _description(guest: Guest, option: str | None) -> list[str]:
+def description_of(guest: Guest, option: str | None) -> list[str]:
     overrides = [
         f"boot.kernel={guest.kernel}",
         f"boot.initrd={guest.initrd}",
