@@ -24,6 +24,29 @@ _GLANCE = 0.1
 """Seconds between looks at whether the user wants to leave, while the machine is paused."""
 
 
+class ClientWork:
+    """What one client asks of the machine: at most `most` requests wait for it at a time."""
+
+    def __init__(self, control: Control, most: int, is_gone: Callable[[], bool]) -> None:
+        self._control = control
+        self._is_gone = is_gone
+        self._room = threading.Semaphore(most)
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Have work done on the machine's thread, unless the client has gone by then. From the
+        client's thread, which waits while much of it waits."""
+
+        def run() -> None:
+            self._room.release()
+            if not self._is_gone():
+                work()
+
+        while not self._room.acquire(timeout=_GLANCE):
+            if self._is_gone():
+                return
+        self._control.post(run)
+
+
 class Control:
     """Who may run, pause and change a machine. `is_over`: whether to leave a paused machine."""
 

@@ -20,5 +20,3 @@ def answer(control: Control, command: str, hart: int) -> str:
         return monitor.answer(command)
     except Exception as error:  # a device's hook, say: the machine goes on
         return f"{type(error).__name__}: {error}"
-    finally:
-        actions.close()

@@ -9,12 +9,14 @@ import threading
 from functools import partial
 
 from hypervisor.outcome import Outcome
-from tools.control import Control
+from tools.control import ClientWork, Control
 from tools.errors import HostError
 from tools.gdb.packets import Decoder, Signal, encode
 from tools.gdb.session import Session
 
 _CHUNK = 1 << 16
+_REQUESTS = 64
+"""Packets of a client that may wait for the machine; no more is read before."""
 _SEND_SECONDS = 10.0
 """How long a client may leave an answer unread before it counts as gone."""
 
@@ -78,8 +80,8 @@ class GdbServer:
         client = self._client = _Client(connection, self._control)
         connection.settimeout(_SEND_SECONDS)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        post = self._control.post
-        post(client.session.begin)
+        post = ClientWork(self._control, _REQUESTS, lambda: client.gone or self._closing).post
+        self._control.post(client.session.begin)
         decoder = Decoder()
         while not client.gone and self._ready(connection):
             try:
@@ -100,7 +102,7 @@ class GdbServer:
                     client.repeat()
         client.gone = True
         self._client = None
-        post(client.session.close)
+        self._control.post(client.session.close)
 
 
 class _Client:

@@ -31,16 +31,7 @@ class Actions:
     def __init__(self, control: Control) -> None:
         self.control = control
         self.machine = control.machine
-        self.accesses: Accesses | None = None
-
-    def begin(self) -> None:
-        """Note accesses to registers from now on."""
-        if self.accesses is None:
-            self.accesses = Accesses(self.machine)
-
-    def close(self) -> None:
-        if self.accesses is not None:
-            self.accesses.close()
+        self.accesses = Accesses(control.machine)
 
     # -- running ------------------------------------------------------------------------------
 
@@ -58,14 +49,13 @@ class Actions:
         self.control.resume(lambda: self.machine.step(hart))
 
     def reset(self) -> None:
-        if self.control.paused:
-            self.machine.restart()
-        else:
-            self.machine.power.request_reset()
-        self.machine.changed("a reset by a monitor")
+        """Press the reset button."""
+        self._check_live()
+        self.machine.reset_button()
 
     def power_down(self) -> None:
         """Press the power button, for the guest to act on."""
+        self._check_live()
         try:
             self.machine.power_button()
         except LookupError:
@@ -73,6 +63,11 @@ class Actions:
             raise MonitorError(
                 f"this {arch} machine has no power button; use the guest's poweroff, or quit"
             ) from None
+
+    def _check_live(self) -> None:
+        inputs = self.machine.inputs
+        if inputs.is_replaying and inputs.on_outside is None:
+            raise MonitorError("a recording is replayed: nothing comes in from outside")
 
     def quit(self) -> None:
         self.control.end(Outcome("stopped", "stopped by its monitor"))
@@ -188,11 +183,14 @@ class Actions:
 
     def keep_history(self, wanted: bool) -> None:
         """Keep states from now on, so that the machine can be taken back; or drop them."""
-        from hypervisor.history import History
+        from hypervisor.history import History, HistoryError
 
         machine = self.machine
         if wanted and machine.history is None:
-            machine.history = History(machine)
+            try:
+                machine.history = History(machine)
+            except HistoryError as error:
+                raise MonitorError(str(error)) from None
         elif not wanted and machine.history is not None:
             machine.history.close()
             machine.history = None
@@ -264,4 +262,5 @@ class Actions:
 
     def type(self, text: bytes) -> None:
         """Type to the guest's console."""
+        self._check_live()
         self.machine.console.send(text)

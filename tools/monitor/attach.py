@@ -30,8 +30,6 @@ def monitored(
             yield
             return
         actions = Actions(control)
-        actions.begin()
-        stack.callback(actions.close)
         log = control.machine.log
         if qmp is not None:
             server = QmpServer(control, actions, _place(qmp, "'--qmp'"))
@@ -56,7 +54,7 @@ def _place(text: str, option: str) -> Place:
 def _behind_the_console(control: Control, send: Callable[[bytes], None]) -> Lines:
     """What Ctrl-A c leads to, made at its first use by the thread that reads the keys."""
     actions = Actions(control)
-    control.post(actions.begin)
+    control.post(actions.accesses.attach)
     return Lines(control.post, TextMonitor(actions), send)
 
 
@@ -77,7 +75,7 @@ def _serve_stdio(control: Control, actions: Actions) -> None:
         control.post(presence.end)
 
     lines = Lines(control.post, TextMonitor(actions), send)
-    presence = Presence(control)
+    presence = Presence(control, actions)
     presence.begin()
     threading.Thread(target=read, daemon=True, name="monitor input").start()
 

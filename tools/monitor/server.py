@@ -20,7 +20,7 @@ from typing import Any
 
 from hypervisor.events import Reset
 from hypervisor.outcome import Outcome
-from tools.control import Control
+from tools.control import ClientWork, Control
 from tools.errors import HostError
 from tools.monitor.actions import Actions
 from tools.monitor.qmp import QmpSession, encode
@@ -28,10 +28,12 @@ from tools.monitor.text import PROMPT, TextMonitor
 
 _CHUNK = 1 << 16
 _LONGEST_LINE = 1 << 16
-_WAITING = 256
-"""Messages that may wait for a client to read them."""
+_WAITING = 32 << 20
+"""Bytes that may wait for a client to read them: more than a burst of events or long answers."""
 _REQUESTS = 64
 """Requests of a client that may wait for the machine; no more is read before."""
+_LEAVING = 1.0
+"""Seconds that a client has to take its last answers, when the server closes."""
 
 
 class PlaceError(ValueError):
@@ -63,7 +65,8 @@ class Place:
 class Server:
     """Accepts clients from construction to `close`; `talk` serves one."""
 
-    def __init__(self, place: Place, talk: Callable[[Connection], None]) -> None:
+    def __init__(self, control: Control, place: Place, talk: Callable[[Connection], None]) -> None:
+        self._control = control
         self.place = place
         self._talk = talk
         self._connections: set[Connection] = set()
@@ -89,6 +92,7 @@ class Server:
         self._thread.join()
         for connection in self.connections():
             connection.finish()
+            connection.thread.join(_LEAVING)
         for each in (self._server, self._wake, self._woken):
             each.close()
         if self.place.path:
@@ -104,16 +108,19 @@ class Server:
                 client, _ = self._server.accept()
             except OSError:  # it has gone again
                 continue
-            connection = Connection(client)
+            connection = Connection(client, self._control)
+            connection.thread = threading.Thread(
+                target=self._run, args=(connection,), daemon=True, name="monitor client"
+            )
             with self._lock:
                 self._connections.add(connection)
-            threading.Thread(target=self._run, args=(connection,), daemon=True).start()
+            connection.thread.start()
 
     def _run(self, connection: Connection) -> None:
         try:
             self._talk(connection)
         finally:
-            connection.drop()
+            connection.close()
             with self._lock:
                 self._connections.discard(connection)
 
@@ -121,28 +128,19 @@ class Server:
 class Connection:
     """A client. `send` never waits."""
 
-    def __init__(self, client: socket.socket) -> None:
+    thread: threading.Thread
+    """Reads what the client sends."""
+
+    def __init__(self, client: socket.socket, control: Control) -> None:
         self._socket = client
-        self._outgoing: queue.Queue[bytes | None] = queue.Queue(_WAITING)
-        self._writer = threading.Thread(target=self._write, daemon=True, name="monitor output")
-        self._writer.start()
+        self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting = 0
         self.session: Any = None
         self.gone = False
-        self._room = threading.Semaphore(_REQUESTS)
-
-    def post(self, control: Control, work: Callable[[], None]) -> None:
-        """Have work done on the machine's thread, unless the client has gone by then. Waits while
-        much of it waits."""
-
-        def run() -> None:
-            self._room.release()
-            if not self.gone:
-                work()
-
-        while not self._room.acquire(timeout=0.2):
-            if self.gone:
-                return
-        control.post(run)
+        self.post = ClientWork(control, _REQUESTS, lambda: self.gone).post
+        self._writer = threading.Thread(target=self._write, daemon=True, name="monitor output")
+        self._writer.start()
 
     def receive(self) -> bytes:
         """What came, b"" when the client has gone."""
@@ -153,24 +151,31 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """From any thread. A client that does not read is dropped."""
-        try:
-            self._outgoing.put_nowait(data)
-        except queue.Full:
+        with self._lock:
+            self._waiting += len(data)
+            fits = self._waiting <= _WAITING
+        if fits:
+            self._outgoing.put(data)
+        else:
             self.drop()
 
     def finish(self) -> None:
         """Let what was sent arrive, if it does so soon, and end."""
-        with contextlib.suppress(queue.Full):
-            self._outgoing.put_nowait(None)
-        self._writer.join(1)
+        self._outgoing.put(None)
+        self._writer.join(_LEAVING)
         self.drop()
 
     def drop(self) -> None:
         self.gone = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(queue.Full):
-            self._outgoing.put_nowait(None)
+        self._outgoing.put(None)
+
+    def close(self) -> None:
+        """The end, on the client's own thread: nobody reads or writes any more."""
+        self.drop()
+        self._writer.join()
+        self._socket.close()
 
     def _write(self) -> None:
         while (data := self._outgoing.get()) is not None:
@@ -178,6 +183,8 @@ class Connection:
                 self._socket.sendall(data)
             except OSError:
                 break
+            with self._lock:
+                self._waiting -= len(data)
 
 
 class QmpServer:
@@ -190,7 +197,7 @@ class QmpServer:
         control.on_pause.append(self._paused)
         control.on_resume.append(lambda: self._tell("RESUME"))
         control.on_end.append(self._ended)
-        self._server = Server(place, self._talk)
+        self._server = Server(control, place, self._talk)
         self.place = self._server.place
 
     def close(self) -> None:
@@ -205,12 +212,15 @@ class QmpServer:
             connection.drop,
         )
         connection.session = session
+        attach, detach = self._actions.accesses.attach, self._actions.accesses.detach
+        self._control.post(attach)
         session.begin()
         while data := connection.receive():
             for request in session.feed(data):
-                connection.post(self._control, partial(session.handle, request))
+                connection.post(partial(session.handle, request))
         connection.gone = True
         self._control.post(session.close)
+        self._control.post(detach)
 
     def _sessions(self) -> list[QmpSession]:
         return [c.session for c in self._server.connections() if c.session is not None]
@@ -238,16 +248,15 @@ class MonitorServer:
     def __init__(self, control: Control, actions: Actions, place: Place) -> None:
         self._control = control
         self._actions = actions
-        self._server = Server(place, self._talk)
+        self._server = Server(control, place, self._talk)
         self.place = self._server.place
 
     def close(self) -> None:
         self._server.close()
 
     def _talk(self, connection: Connection) -> None:
-        post = partial(connection.post, self._control)
-        lines = Lines(post, TextMonitor(self._actions), connection.send)
-        presence = Presence(self._control)
+        presence = Presence(self._control, self._actions)
+        lines = Lines(connection.post, TextMonitor(self._actions), connection.send)
         self._control.post(presence.begin)
         while data := connection.receive():
             lines.feed(data)
@@ -258,15 +267,18 @@ class Presence:
     """Somebody is at a monitor: a guest that waits may be typed to, and a machine that fails is
     kept for a look."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, actions: Actions) -> None:
         self._control = control
+        self._accesses = actions.accesses
         self._name = f"monitor {id(self):#x}"
 
     def begin(self) -> None:
+        self._accesses.attach()
         self._control.debuggers += 1
         self._control.machine.live.add(self._name)
 
     def end(self) -> None:
+        self._accesses.detach()
         self._control.debuggers -= 1
         self._control.machine.live.discard(self._name)
 

@@ -118,6 +118,8 @@ class TextMonitor:
         state = "paused" if self.actions.control.paused else "running"
         found = views.status(self.machine)
         time = seconds(found["virtual_ns"])
+        if found["past"]:
+            time += ", in its past"
         return (
             f"{found['machine']} ({found['arch']}) is {state} at {time}, {found['resets']} resets"
         )

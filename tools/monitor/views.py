@@ -51,7 +51,7 @@ def devices(machine: Machine) -> list[View]:
     return found
 
 
-def registers(machine: Machine, name: str, accesses: Accesses | None = None) -> list[View]:
+def registers(machine: Machine, name: str, accesses: Accesses) -> list[View]:
     """A device's registers: value, fields, and the last access that was seen. Of arrays, what is
     not zero."""
     device = device_of(machine, name)
@@ -59,7 +59,7 @@ def registers(machine: Machine, name: str, accesses: Accesses | None = None) -> 
     for offset, slot in device.placed():
         register, value = slot.register, slot.store[slot.index]
         shown = register.instance_name(slot.index)
-        last = accesses.last(name, shown) if accesses is not None else None
+        last = accesses.last(name, shown)
         if register.is_array and not value and last is None and slot.index:
             continue
         if register.is_array and slot.index >= _ARRAY_SHOWN and not value and last is None:
@@ -211,6 +211,7 @@ def status(machine: Machine) -> View:
         "arch": machine.description.cpu.arch,
         "harts": len(machine.cpu),
         "virtual_ns": machine.clock.now(),
+        "past": machine.history is not None and machine.history.is_past,
         "executed_bytes": machine.clock.executed,
         "resets": machine.resets,
         "console_written": machine.console.written,

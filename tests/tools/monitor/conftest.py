@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 import pytest
 
@@ -69,7 +70,6 @@ class Bench:
         self.over = False
         self.control = Control(machine, lambda: self.over)
         self.actions = Actions(self.control)
-        self.actions.begin()
         self.qmp = QmpServer(self.control, self.actions, Place(path=str(folder / "qmp")))
         self.monitor = MonitorServer(self.control, self.actions, Place(path=str(folder / "mon")))
         self.outcome = None
@@ -125,4 +125,6 @@ def bench(tmp_path, assemble):
 @pytest.fixture
 def running(bench):
     bench.start()
+    while bench.ask(lambda: bench.machine.cpu[0].executed) < 1000:  # then it is in its loop
+        time.sleep(0.01)
     return bench
