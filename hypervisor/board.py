@@ -11,23 +11,6 @@ if TYPE_CHECKING:
     from hypervisor.machine import Machine
 
 
-class Power:
-    """Power requests of the guest, taken at the next safe point."""
-
-    def __init__(self, stop_soon: Callable[[], None]) -> None:
-        self._stop_soon = stop_soon
-        self.off: int | None = None
-        self.reset = False
-
-    def request_power_off(self, code: int = 0) -> None:
-        self.off = code
-        self._stop_soon()
-
-    def request_reset(self) -> None:
-        self.reset = True
-        self._stop_soon()
-
-
 class MachineBoard:
     """What the machine hands to one device (hypervisor.device.Board)."""
 

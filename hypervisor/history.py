@@ -55,6 +55,17 @@ class HistoryError(Exception):
     """The machine cannot be taken there: one sentence."""
 
 
+def why_not(machine: Machine) -> str:
+    """A sentence that says why `machine` cannot be taken back; "" where it can."""
+    for name, device in machine.devices.items():
+        if device.writes_in_place:
+            return (
+                f"the machine cannot be taken back, as {name} writes to {device.writes_in_place}: "
+                "with `overlay: discard`, or when a recording is replayed, it can"
+            )
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """A place in a run, between two instructions."""
@@ -89,6 +100,9 @@ class History:
     """The past of `machine`, from now on. Used on its thread, between two runs."""
 
     def __init__(self, machine: Machine, store: int = STORE) -> None:
+        """HistoryError where the guest changes files of the host, as no rewinding undoes that."""
+        if reason := why_not(machine):
+            raise HistoryError(reason)
         self._machine = machine
         self._store = PageStore(machine.memory, store)
         self._states: list[_State] = []
@@ -148,7 +162,13 @@ class History:
 
     @property
     def _overhead(self) -> int:
-        return sum(len(state.rest) + state.slots.nbytes for state in self._states)
+        states = sum(len(state.rest) + state.slots.nbytes for state in self._states)
+        return states + self._log_size
+
+    @property
+    def _log_size(self) -> int:
+        """What of the inputs is kept for the history alone."""
+        return 0 if self._recorded else self._machine.inputs.log_size
 
     # -- on the way -----------------------------------------------------------------------------
 
@@ -169,14 +189,9 @@ class History:
         for state in states:
             self._store.drop(state.slots)
         self._keep()
+        self._machine.inputs.trim(self._states[0].cursor)
 
     # -- going back -----------------------------------------------------------------------------
-
-    def go_to(self, moment: Moment) -> Outcome:
-        """Be there again. Raises HistoryError where the history does not reach."""
-        with self._travel(), self._machine.breakpoints.lifted():
-            self._go_to(moment)
-        return self._outcome(moment.hart)
 
     def rewind(self, nanoseconds: int) -> Outcome:
         """Go back so much virtual time, to the first safe point from there on."""
@@ -394,11 +409,13 @@ class History:
                 break
             except StoreFull:
                 self._thin_out()
-        state = _State(machine.clock.cell.units, machine.inputs.cursor, slots, rest)
+        state = _State(machine.clock.cell.units, machine.inputs.position, slots, rest)
         self._states.append(state)
         self._states.sort(key=lambda each: each.units)
         while len(self._states) > 2 and self._overhead > OVERHEAD:
             self._thin_out()
+        while len(self._states) > 1 and self._log_size > OVERHEAD // 2:
+            self._forget_beginning()
         now = time.monotonic()
         self._due = now + max(LEAST_SECONDS, SHARE * (now - began))
 
@@ -415,6 +432,11 @@ class History:
             return gap / (abs(now - states[n].units) + 1)
 
         self._store.drop(states.pop(min(inner, key=loss)).slots)
+
+    def _forget_beginning(self) -> None:
+        """So much has come in that it cannot all be kept: the history begins later."""
+        self._store.drop(self._states.pop(0).slots)
+        self._machine.inputs.trim(self._states[0].cursor)
 
     def _restore(self, state: _State) -> None:
         machine = self._machine

@@ -1,7 +1,7 @@
 """What comes into a machine from outside, stamped with the moment at which it came in.
 
 Everything outside that a run depends on passes here, at safe points only: keys, the pointer,
-frames. So a run can be written down (`listeners`) and made again (`replay`).
+frames, buttons. So a run can be written down (`listeners`) and made again (`replay`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from hypervisor.machine import Machine
 
 Sink = Callable[[bytes], None]
+_OVERHEAD = 200
+"""Bytes of an input's object and its numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class Input:
     late: bool
     """After the timers that were due there had fired."""
     kind: str
-    """`console`, `channel`, `frame` or `seat`; of a recording also `check`, `change`, `end`."""
+    """`console`, `channel`, `frame`, `seat` or `power`; of a recording also `check`, `change`,
+    `end`."""
     name: str
     data: bytes
 
@@ -48,9 +51,11 @@ class Inputs:
         self._held: list[tuple[str, str, bytes]] = []
         self.log: list[Input] = []
         """What came in so far, where it is kept, and of a replay what will."""
+        self.log_size = 0
+        """Bytes that it takes, about."""
         self.keeps_log = False
-        self.cursor = 0
-        """How much of `log` has come in."""
+        self._cursor = 0
+        self._trimmed = 0
         self.present_at: int | None = None
         """Where the machine was taken back: the clock at which it is live again."""
         self.on_present: Callable[[], None] = lambda: None
@@ -91,7 +96,8 @@ class Inputs:
         item = Input(at, pc, at == self._timers_ran_at, kind, name, data)
         if self.keeps_log:
             self.log.append(item)
-            self.cursor = len(self.log)
+            self.log_size += _size(item)
+            self._cursor = len(self.log)
         for listener in self.listeners:
             listener(item)
 
@@ -124,31 +130,47 @@ class Inputs:
     def replay(self, items: Iterable[Input]) -> None:
         """From now on these come in, at their moments, and nothing from outside."""
         self.log = list(items)
+        self.log_size = sum(map(_size, self.log))
+        self._trimmed = 0
         self.go_back(0, None)
 
-    def go_back(self, cursor: int, present_at: int | None) -> None:
-        """What is in the log from `cursor` on comes in again; at the clock `present_at` (units) the
+    @property
+    def position(self) -> int:
+        """How many inputs have come in, of all that were ever in the log."""
+        return self._trimmed + self._cursor
+
+    def trim(self, position: int) -> None:
+        """Nobody will go back to before `position`."""
+        count = position - self._trimmed
+        self.log_size -= sum(map(_size, self.log[:count]))
+        del self.log[:count]
+        self._trimmed += count
+        self._cursor -= count
+
+    def go_back(self, position: int, present_at: int | None) -> None:
+        """What came in after `position` comes in again; at the clock `present_at` (units) the
         machine is live again, unless it never was."""
-        self.cursor = cursor
+        self._cursor = position - self._trimmed
         self.present_at = present_at
         self.is_replaying = True
         self.outcome = None
 
     def go_live(self) -> None:
         """Inputs come from outside again; what had not come in yet never will."""
-        del self.log[self.cursor :]
+        self.log_size -= sum(map(_size, self.log[self._cursor :]))
+        del self.log[self._cursor :]
         self.present_at = None
         self.is_replaying = False
         self.outcome = None
 
     @property
     def _is_coming(self) -> bool:
-        return self.cursor < len(self.log)
+        return self._cursor < len(self.log)
 
     @property
     def next_at(self) -> int | None:
         """The clock, in units, of the next moment that a replay knows."""
-        return self.log[self.cursor].at if self._is_coming else self.present_at
+        return self.log[self._cursor].at if self._is_coming else self.present_at
 
     @property
     def is_behind(self) -> bool:
@@ -156,15 +178,15 @@ class Inputs:
         return (
             self.is_replaying
             and self._is_coming
-            and self.log[self.cursor].at <= self._machine.clock.cell.units
+            and self.log[self._cursor].at <= self._machine.clock.cell.units
         )
 
     def _take(self, *, late: bool) -> None:
         """Hand on what comes in now. Raises ReplayError where the run has passed it."""
         machine = self._machine
         now = machine.clock.cell.units
-        while self._is_coming and self.log[self.cursor].at <= now:
-            item = self.log[self.cursor]
+        while self._is_coming and self.log[self._cursor].at <= now:
+            item = self.log[self._cursor]
             is_change = item.kind == "change"  # between any instructions; nothing counts beyond it
             if item.at < now and not is_change:
                 raise ReplayError(
@@ -174,9 +196,14 @@ class Inputs:
             elsewhere = (item.late and not late) or item.pc != machine.turns.present.pc
             if elsewhere and not is_change:
                 return
-            self.cursor += 1
+            self._cursor += 1
             sink = self._sinks.get((item.kind, item.name))
             if sink is not None:
                 sink(item.data)
             else:
                 self.checks(item)
+
+
+def _size(item: Input) -> int:
+    """Bytes that an input takes in memory, about."""
+    return len(item.data) + _OVERHEAD

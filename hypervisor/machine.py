@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from hypervisor import state
 from hypervisor.arch import architecture
-from hypervisor.board import MachineBoard, Power
+from hypervisor.board import MachineBoard
 from hypervisor.boot.loadable import Loadable
 from hypervisor.boot.start import start
 from hypervisor.bus import Bus
@@ -23,7 +23,7 @@ from hypervisor.cpu.hart import Hart
 from hypervisor.ctrl_c import DeferredCtrlC
 from hypervisor.device import Board, ByteChannel, Device, Display, Seat
 from hypervisor.endings import Endings
-from hypervisor.events import Events, Reset
+from hypervisor.events import Events
 from hypervisor.faults import Faults
 from hypervisor.host_io import HostThreads, Inbox
 from hypervisor.inputs import Inputs
@@ -31,6 +31,7 @@ from hypervisor.machine_console import MachineConsole
 from hypervisor.memory import Memory
 from hypervisor.observer import Observer
 from hypervisor.outcome import Outcome
+from hypervisor.power import Power
 from hypervisor.stops import Breakpoints
 from hypervisor.time.clock import VirtualClock, to_units
 from hypervisor.time.pacing import Pacer
@@ -69,9 +70,9 @@ class Machine:
         self.clock = VirtualClock(description.epoch)
         self.inbox = Inbox(self.kick)
         self.events = Events(self.log)
-        self.power = Power(self.kick)
         self.host = HostThreads(self.clock)
         self.inputs = Inputs(self)
+        self.power = Power(self)
         self.is_offline = offline
         self.is_executing = False
         """A hart executes: what comes in waits for a safe point."""
@@ -233,17 +234,13 @@ class Machine:
         self.turns.reset()
         start(self)
 
-    def restart(self) -> None:
-        """Reset a machine that has run: counted, and told to who watches."""
-        self.resets += 1
-        self.events.publish(Reset(self.clock.now()))
-        self.reset()
+    def reset_button(self) -> None:
+        """Press it: the machine starts anew, at its next safe point."""
+        self.power.press_reset()
 
     def power_button(self) -> None:
         """Press it, for the guest to act on. LookupError: the machine has none."""
-        if not any(device.press_power_button() for device in self.devices.values()):
-            raise LookupError("the machine has no power button; a device of type arm.pl061 has one")
-        self.changed("the power button")
+        self.power.press_power()
 
     def kick(self) -> None:
         """From any thread: reach a safe point soon."""
@@ -398,7 +395,7 @@ class Machine:
         if self.power.off is not None:
             return self.endings.powered_off(self.power.off)
         if self.power.reset:
-            self.restart()
+            self.power.restart()
         return self.inputs.outcome
 
     def _leave_straight_line(self) -> Outcome | None:

@@ -193,6 +193,10 @@ class Observer:
         noted = [(record, trace) for trace in self._traps for record in trace.take()]
         if not noted:
             return
+        for trace in self._traps:
+            if trace.lost:
+                hart, lost, trace.lost = trace.hart.index, trace.lost, 0
+                self._machine.log(f"trace: {lost} traps of hart {hart} were not noted")
         noted.sort(key=lambda each: each[0].time)
         events = self._machine.events
         for record, trace in noted:

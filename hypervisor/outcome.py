@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `kind`: power-off, until, failed, timeout, stopped or paused; for
-    debuggers breakpoint, watchpoint or step."""
+    """How a run ended. `kind`: power-off, until, failed, timeout, stopped or paused; for debuggers
+    breakpoint, watchpoint or step; reached, where a run was to stop at a time; replayed, where a
+    recording ends; beginning, where the history does that a debugger went back in."""
 
     kind: str
     sentence: str

@@ -1,8 +1,9 @@
 """Recordings: everything that came into a machine's run, so that it can be made again.
 
 Layout (integers little-endian): magic, u32 version; then records of u32 length, u32 CRC-32 and so
-many bytes of CBOR. The first record is the header: the whole description, and the digests of all
-files that it names. Each other one is an input: [units since the one before, pc, late, kind, name,
+many bytes of CBOR. The first record is the header: the whole description, the digests of all files
+that it names, of what devices keep beside them, and of the snapshot that the run began at, if it
+did at one. Each other one is an input: [units since the one before, pc, late, kind, name,
 data]. Records appear as the run goes, so what a crash leaves can be replayed up to there.
 
 A second of virtual time in which the machine executes brings a check of some bytes: a run that is
@@ -16,14 +17,15 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cbor2
 
 from hypervisor.config.description import Description
-from hypervisor.config.files import file_references
+from hypervisor.config.files import CheckImage, file_references
+from hypervisor.config.loader import load_text
 from hypervisor.inputs import Input, ReplayError
 from hypervisor.outcome import Outcome
 from hypervisor.time.clock import to_nanoseconds, to_units
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from hypervisor.machine import Machine
 
 MAGIC = b"HVREC\r\n\x1a"
-VERSION = 1
+VERSION = 2
 CHECK_UNITS = to_units(1_000_000_000)
 """Virtual time between two checks."""
 _RECORD = struct.Struct("<II")
@@ -46,6 +48,41 @@ class RecordingError(Exception):
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """The snapshot that a recorded run began at."""
+
+    path: str
+    """Where it was."""
+    sha256: str
+    """Of the file."""
+
+    @classmethod
+    def of(cls, path: Path) -> Snapshot:
+        return cls(str(path.absolute()), _file_digest(path))
+
+    def plain(self) -> list[str]:
+        return [self.path, self.sha256]
+
+    def find(self, path: Path | None = None) -> Path:
+        """The file: where it was, or at `path` if it is elsewhere now. Raises RecordingError when
+        it is not there, or another."""
+        file = Path(self.path) if path is None else path
+        try:
+            digest = _file_digest(file)
+        except OSError as error:
+            raise RecordingError(
+                f"the recording begins at the snapshot {file}, which cannot be read: "
+                f"{error.strerror}; --restore names it where it is now"
+            ) from None
+        if digest != self.sha256:
+            raise RecordingError(
+                f"the snapshot {file} is not the one that the recording begins at: "
+                f"its sha256 is {digest}, not {self.sha256}"
+            )
+        return file
+
+
+@dataclass(frozen=True)
 class Recording:
     """What a file holds."""
 
@@ -53,10 +90,21 @@ class Recording:
     machine: str
     """The description that was run, as it was named."""
     source: bytes
-    """The same, whole."""
+    """The same, whole, with files as absolute paths."""
+    digest: str
+    """Of the description as it was written, by which snapshots know it."""
     files: dict[str, str]
     """sha256 of each file that the description names."""
+    snapshot: Snapshot | None = None
+    """What the run began at; None: when the machine was switched on."""
+    states: dict[str, bytes] = field(default_factory=dict)
+    """A digest of each device's state at the beginning, by its name."""
     items: list[Input] = field(default_factory=list)
+
+    def description(self, check_image: CheckImage | None = None) -> Description:
+        """What was run. Raises DescriptionError where its files are gone."""
+        described = load_text(self.source, self.machine, check_image=check_image)
+        return replace(described, digest=self.digest)
 
     @property
     def is_whole(self) -> bool:
@@ -65,21 +113,24 @@ class Recording:
 
 
 class Recorder:
-    """Writes down what comes into `machine`, from power-on to `close`."""
+    """Writes down what comes into `machine`, from now to `close`."""
 
-    def __init__(self, machine: Machine, path: Path, files: dict[str, str]) -> None:
-        """Raises RecordingError. `files`: what `file_digests` gave before the machine was built."""
+    def __init__(
+        self, machine: Machine, path: Path, files: dict[str, str], snapshot: Path | None = None
+    ) -> None:
+        """Raises RecordingError. `files`: what `file_digests` gave before the machine was built.
+        `snapshot`: what it was restored from just now; without one it was just switched on."""
         description = machine.description
         if description.seed is None or description.clock.epoch == "host":
             raise RecordingError(
                 "a recording needs a seed and a date: set boot.rng_seed and clock.epoch"
             )
-        if machine.clock.cell.units:
-            raise RecordingError("a recording begins when the machine is switched on")
+        if machine.clock.cell.units and snapshot is None:
+            raise RecordingError("a recording begins when a machine is switched on or restored")
         self._machine = machine
         self._path = path
         self._before = 0
-        self._executed = 0
+        self._executed = machine.clock.executed
         self._failed = False
         try:
             self._file: BinaryIO = path.open("wb")
@@ -89,11 +140,14 @@ class Recorder:
         header = {
             "machine": description.path,
             "source": description.source,
+            "digest": description.digest,
             "files": files,
+            "snapshot": None if snapshot is None else Snapshot.of(snapshot).plain(),
+            "states": device_digests(machine),
         }
         self._write(header)
         machine.inputs.listeners.append(self._heard)
-        machine.look_at = CHECK_UNITS
+        machine.look_at = machine.clock.cell.units + CHECK_UNITS
         machine.on_look = self._check
 
     def changed(self, what: str) -> None:
@@ -150,11 +204,20 @@ class Recorder:
 
 class Replayer:
     """Lets the inputs of a recording come into `machine`, which has just been switched on with
-    nothing outside (`Machine(..., offline=True)`). Its run raises ReplayError where it is not the
+    nothing outside (`Machine(..., offline=True)`), or restored from the recording's snapshot. Its
+    run raises ReplayError where it is not the
     recorded one, and ends with outcome `replayed` where the recording does."""
 
     def __init__(self, machine: Machine, recording: Recording) -> None:
+        """Raises RecordingError where a device is not as it was."""
         self._machine = machine
+        here = device_digests(machine)
+        for name, digest in recording.states.items():
+            if here.get(name) != digest:
+                raise RecordingError(
+                    f"{name} is not what it was when {recording.path} was recorded: what it keeps "
+                    "in files of the host has changed since, or this program has"
+                )
         self.state: str | None = None
         """Digest of the machine at the end, once that is reached."""
         items = list(recording.items)
@@ -194,9 +257,18 @@ def state_check(machine: Machine) -> bytes:
     state = [
         machine.clock.executed,
         [[hart.executed, hart.pc, *hart.registers.values()] for hart in machine.cpu],
-        machine.console.sha256,
+        machine.console.written,
+        hashlib.sha256(machine.console.output).digest(),
     ]
     return hashlib.sha256(cbor2.dumps(state)).digest()[:_CHECK_BYTES]
+
+
+def device_digests(machine: Machine) -> dict[str, bytes]:
+    """A digest of each device's state, by its name."""
+    return {
+        name: hashlib.sha256(cbor2.dumps(device.fingerprint(), canonical=True)).digest()
+        for name, device in machine.devices.items()
+    }
 
 
 def file_digests(description: Description) -> dict[str, str]:
@@ -207,8 +279,7 @@ def file_digests(description: Description) -> dict[str, str]:
     for name in sorted(names):
         path = Path(description.resolve(name))
         if path.is_file():
-            with path.open("rb") as file:
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            digests[name] = _file_digest(path)
     return digests
 
 
@@ -250,8 +321,12 @@ def _read(path: Path, file: BinaryIO) -> Recording:
     if not isinstance(header, dict):
         raise damaged
     try:
-        recording = Recording(path, header["machine"], header["source"], header["files"])
-    except KeyError:
+        snapshot = None if header["snapshot"] is None else Snapshot(*header["snapshot"])
+        recording = Recording(
+            *(path, header["machine"], header["source"], header["digest"], header["files"]),
+            *(snapshot, header["states"]),
+        )
+    except (KeyError, TypeError):
         raise damaged from None
     at = 0
     for record in records:
@@ -281,6 +356,11 @@ def _records(path: Path, file: BinaryIO) -> Iterator[Any]:
             yield cbor2.load(io.BytesIO(body))
         except (cbor2.CBORDecodeError, ValueError):
             raise damaged from None
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _time(units: int) -> str:

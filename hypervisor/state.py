@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def sha256(machine: Machine) -> str:
     """Digest of RAM, registers and device state; equal for equal machines."""
     digest = hashlib.sha256(machine.memory.digest().encode())
-    digest.update(cbor2.dumps(_guest_state(machine), canonical=True))
+    state = _guest_state(machine)
+    state["devices"] = {name: device.fingerprint() for name, device in machine.devices.items()}
+    digest.update(cbor2.dumps(state, canonical=True))
     return digest.hexdigest()
 
 

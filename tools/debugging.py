@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -20,14 +20,14 @@ def debugging(
 ) -> Iterator[None]:
     """Meanwhile GDB may connect at `gdb` (HOST:PORT), by default where the description says.
     `wait`: the machine is paused until a debugger lets it go on. `history`: it can be taken back,
-    as it can with GDB. Raises HostError."""
+    as it can with GDB unless it writes to files of the host. Raises HostError and HistoryError."""
     machine = control.machine
     options = machine.description.debug
     place = gdb or options.gdb
     if place is None:
         if wait or options.wait:
             raise click.UsageError("waiting for GDB needs --gdb, or debug.gdb in the description")
-        with _kept(machine) if history else nullcontext():
+        with _kept(machine, history):
             yield
         return
     from tools.gdb.server import GdbServer, parse_place
@@ -38,7 +38,7 @@ def debugging(
         raise click.BadParameter(str(error), param_hint="'--gdb'") from None
     if wait or options.wait:
         control.pause()
-    with _kept(machine):
+    with _kept(machine, history or _can_go_back(machine)):
         server = GdbServer(control, host, port)
         control.on_end.append(server.ended)
         try:
@@ -47,13 +47,24 @@ def debugging(
             server.close()
 
 
+def _can_go_back(machine: Machine) -> bool:
+    from hypervisor.history import why_not
+
+    reason = why_not(machine)
+    if reason:
+        machine.log(f"gdb: {reason}")
+    return not reason
+
+
 @contextmanager
-def _kept(machine: Machine) -> Iterator[None]:
-    """Meanwhile the machine keeps its history."""
+def _kept(machine: Machine, wanted: bool) -> Iterator[None]:
+    """Meanwhile the machine keeps its history, if that is wanted."""
     from hypervisor.history import History
 
-    history = machine.history = History(machine)
+    if wanted:
+        machine.history = History(machine)
     try:
         yield
     finally:
-        history.close()
+        if machine.history is not None:
+            machine.history.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tools.run_command import timeout_option
+from tools.run_command import filter_of, timeout_option, trace_option, trace_to_option
 
 
 @click.command()
@@ -21,18 +21,33 @@ from tools.run_command import timeout_option
 )
 @click.option("--gdb", metavar="HOST:PORT", help="Let GDB connect there.")
 @click.option("--gdb-wait", is_flag=True, help="Run nothing before GDB says so.")
+@trace_option
+@trace_to_option
+@click.option(
+    "--restore",
+    type=click.Path(path_type=Path),
+    metavar="SNAPSHOT",
+    help="Where the snapshot is now that the recording begins at, if not where it was.",
+)
 @timeout_option
 def replay(
-    recording: Path, console: str, gdb: str | None, gdb_wait: bool, timeout: float | None
+    recording: Path,
+    console: str,
+    gdb: str | None,
+    gdb_wait: bool,
+    trace: tuple[str, ...],
+    trace_to: str | None,
+    restore: Path | None,
+    timeout: float | None,
 ) -> int:
     """Make a recorded run again, bit for bit, and say whether it came to the same end.
 
-    It needs the files that the machine was recorded with: others are refused. Nothing comes in
-    from outside, and time passes as fast as the host can. Exit code: 0 the machine ended the same;
+    It needs the files that the machine was recorded with, as they were when the recording began:
+    others are refused, and none is written to. Nothing comes in from outside, and time passes as
+    fast as the host can. Exit code: 0 the machine ended the same;
     1 the run went another way, which is said with the place.
     """
     from hypervisor.config import check_catalogue
-    from hypervisor.config.loader import load_text
     from hypervisor.machine import Machine
     from hypervisor.recording import Replayer, check_files, read_recording
     from tools.console_end import Spec, SpecError, attach
@@ -45,14 +60,21 @@ def replay(
         spec = Spec.parse(console)
     except SpecError as error:
         raise click.BadParameter(str(error), param_hint="'--console'") from None
+    events = filter_of(trace, trace_to)
     found = read_recording(recording)
-    description = load_text(found.source, found.machine, check_image=check_catalogue)
+    if found.snapshot is None and restore is not None:
+        raise click.UsageError("the recording begins when the machine is switched on: no --restore")
+    description = found.description(check_catalogue)
     fetch_images(description)
     check_files(found, description)
     with ExitStack() as stack:
         ending = stack.enter_context(Ending())
         machine = stack.enter_context(Machine(description, offline=True))
         machine.on_message = say
+        if found.snapshot is not None:
+            machine.restore(found.snapshot.find(restore))
+        if events is not None:
+            machine.trace(events, trace_to)
         replayer = Replayer(machine, found)
         ending.watch(machine)
         stack.callback(ending.watch, None)

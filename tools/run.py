@@ -107,7 +107,7 @@ def _run(request: Request, console: Spec, stats: _Stats, ending: Ending) -> int:
             machine.trace(request.trace, request.trace_to)
         recorder = None
         if request.record is not None:
-            recorder = Recorder(machine, request.record, files)
+            recorder = Recorder(machine, request.record, files, request.restore)
             stack.callback(recorder.abandon)
         outcome = _run_attached(machine, request, console, ending)
         if recorder is not None:
@@ -133,13 +133,13 @@ def _describe(request: Request) -> Description:
     load = partial(load_description, check_image=check_catalogue)
     if request.record is None:
         return load(request.machine, request.overrides)
-    if request.restore is not None:
-        raise click.UsageError("--record begins when the machine is switched on: not at --restore")
     check_output("recording", request.record)
     path = request.machine
     if os.path.exists(path):  # else it is one of those that are installed
         path = os.path.abspath(path)
     description = load(path, request.overrides)
+    if request.restore is not None:  # what the host chooses was chosen for the snapshot's machine
+        return description
     chosen = list(request.overrides)
     if description.boot.rng_seed == "host":
         chosen.append(f"boot.rng_seed={secrets.randbits(63)}")
@@ -169,6 +169,13 @@ def _run_attached(machine: Machine, request: Request, console: Spec, ending: End
         if request.tool is not None:
             stack.enter_context(request.tool(machine))
         if request.paused:
+            by_keys = console.kind == "stdio" and typed and os.isatty(0)
+            gdb = request.gdb or machine.description.debug.gdb
+            if not (by_keys or request.monitor or request.qmp or gdb):
+                raise click.UsageError(
+                    "--paused waits for somebody who lets the machine go on: add --monitor, --qmp "
+                    "or --gdb, or run it on a terminal (Ctrl-A c)"
+                )
             control.pause()
         with (
             debugging(control, request.gdb, wait=request.gdb_wait, history=request.history),

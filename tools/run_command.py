@@ -88,6 +88,27 @@ restore_option = click.option(
 )
 
 
+trace_option = click.option(
+    "--trace",
+    multiple=True,
+    metavar="FILTER",
+    help="Trace events: KIND or KIND:SUBJECT, with commas between. 'all' are nearly all.",
+)
+trace_to_option = click.option(
+    "--trace-to",
+    metavar="FILE",
+    help="FILE.pftrace for Perfetto, .txt for text, else one for `hypervisor trace`. "
+    "Standard error unless given.",
+)
+
+
+def filter_of(trace: tuple[str, ...], trace_to: str | None) -> str | None:
+    """One filter for all --trace. Raises click.BadParameter for --trace-to alone."""
+    if trace_to is not None and not trace:
+        raise click.BadParameter("needs --trace", param_hint="'--trace-to'")
+    return ",".join(trace) or None
+
+
 @click.command(cls=ScriptCommand)
 @click.argument("machine", metavar="MACHINE.yaml")
 @overrides_option
@@ -120,18 +141,8 @@ restore_option = click.option(
     help="Let GDB connect there; :PORT is on the loopback.",
 )
 @click.option("--gdb-wait", is_flag=True, help="Run nothing before GDB says so.")
-@click.option(
-    "--trace",
-    multiple=True,
-    metavar="FILTER",
-    help="Trace events: KIND or KIND:SUBJECT, with commas between. 'all' are nearly all.",
-)
-@click.option(
-    "--trace-to",
-    metavar="FILE",
-    help="FILE.pftrace for Perfetto, .txt for text, else one for `hypervisor trace`. "
-    "Standard error unless given.",
-)
+@trace_option
+@trace_to_option
 @click.option("--history", is_flag=True, help="Keep states, so that the machine can be taken back.")
 @click.option(
     "--record",
@@ -175,8 +186,7 @@ def run(
     1 the guest failed; 2 the description is wrong; 3 the host cannot do it; 124 the time ran out;
     128 and a signal's number where that signal ended it.
     """
-    if trace_to is not None and not trace:
-        raise click.BadParameter("needs --trace", param_hint="'--trace-to'")
+    events = filter_of(trace, trace_to)
     from tools.run import Request
     from tools.run import run as run_machine
 
@@ -184,7 +194,7 @@ def run(
         Request(
             *(machine, overrides, console, script, timeout, stats, restore, snapshot, screenshot),
             *(gdb, gdb_wait),
-            trace=",".join(trace) or None,
+            trace=events,
             trace_to=trace_to,
             record=record,
             history=history,

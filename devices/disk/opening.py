@@ -12,6 +12,7 @@ from devices.disk.image import Image
 from devices.disk.overlay_file import open_kept, open_temporary
 from devices.disk.qcow2 import open_qcow2
 from devices.disk.raw import RawDisk
+from devices.disk.replayed import ReplayedDisk
 from hypervisor.device import BackendError, BlockBackend
 
 OverlayMode = Literal["none", "discard", "keep"]
@@ -26,14 +27,18 @@ def open_disk(
     overlay: OverlayMode,
     read_only: bool,
     format: Format = "auto",
+    replayed: bool = False,
 ) -> BlockBackend:
     """Open and lock a disk image.
 
     Without an overlay writes go to the file, which must be raw. `discard` collects them in a
     temporary file that is gone at close; `keep` in `<path>.overlay`, which is made when it is not
-    there. Raises BackendError with one sentence.
+    there. `replayed`: the disk is the same for its guest, but no file is written. Raises
+    BackendError with one sentence.
     """
     path = os.fspath(path)
+    if replayed and overlay != "discard" and not read_only:
+        return _open_replayed(path, overlay, format)
     if overlay == "none":
         if not read_only and os.path.exists(overlay_path(path)):
             raise BackendError(
@@ -49,6 +54,18 @@ def open_disk(
             if read_only:
                 return base
             return open_temporary(base)
+    except BaseException:
+        base.close()
+        raise
+
+
+def _open_replayed(path: str, overlay: OverlayMode, format: Format) -> BlockBackend:
+    base = open_image(path, format, writable=False)
+    try:
+        with refusals(path):
+            if overlay == "keep":
+                base = open_kept(base, overlay_path(path), read_only=True)
+            return open_temporary(base, ReplayedDisk)
     except BaseException:
         base.close()
         raise

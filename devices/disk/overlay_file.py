@@ -55,7 +55,7 @@ class Header:
     committing: bool = False
 
 
-def open_temporary(base: Image) -> Overlay:
+def open_temporary(base: Image, kind: type[Overlay] = Overlay) -> Overlay:
     """An overlay in a file without a name, gone at close however the process ends.
 
     It is made where TMPDIR says, else in /var/tmp: /tmp is often memory.
@@ -66,7 +66,7 @@ def open_temporary(base: Image) -> Overlay:
         os.unlink(name)
     file = HostFile(fd, name)
     try:
-        return Overlay(
+        return kind(
             base,
             file,
             block_size=block_size_for(base.size),

@@ -51,13 +51,17 @@ class RawDisk:
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         self._check_write(offset, len(data))
+        self.check_disguise(offset, data)
+        self._file.write(offset, data)
+
+    def check_disguise(self, offset: int, data: bytes | memoryview) -> None:
+        """OSError where a write would have the disk taken for an image."""
         if self._probed and offset == 0 and bytes(data[:4]) == QCOW2_MAGIC:
             raise OSError(
                 errno.EPERM,
                 "a guest may not turn this disk into qcow2: say `format: raw` to allow it",
                 self.path,
             )
-        self._file.write(offset, data)
 
     def flush(self) -> None:
         if self.read_only:

@@ -99,10 +99,12 @@ class Pl061(Primecell):
 
     # -- lines --------------------------------------------------------------------------------
 
-    def press_power_button(self) -> bool:
-        if self.options.power_button:
-            self.press()
+    @property
+    def has_power_button(self) -> bool:
         return bool(self.options.power_button)
+
+    def press_power_button(self) -> None:
+        self.press()
 
     def press(self, button: str = "power") -> None:
         """Push a button and let go of it after 100 ms of virtual time."""

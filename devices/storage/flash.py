@@ -228,12 +228,16 @@ class CfiFlash(Device):
         return data
 
     @property
+    def writes_in_place(self) -> str:
+        return str(self.options.file) if self._keeps and not self.board.offline else ""
+
+    @property
     def _keeps(self) -> bool:
         return bool(self.options.keep and not self.options.read_only)
 
     def _write_back(self, offset: int, size: int) -> None:
         """Bring a range of the file up to date, if changes are kept at all."""
-        if self.file is None or not self._keeps:
+        if self.file is None or not self._keeps or self.board.offline:
             return
         try:
             while self.kept < offset:  # a hole in the file would read as programmed

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from devices.disk import open_disk
+from devices.disk.replayed import ReplayedDisk
 from devices.virtio.blk_request import (
     DISCARD,
     FLUSH,
@@ -116,6 +117,7 @@ class VirtioBlk(VirtioDevice):
             overlay=options.overlay,
             read_only=options.read_only,
             format=options.format,
+            replayed=board.offline,
         )
         self.features = F_SEG_MAX | F_BLK_SIZE | F_FLUSH | F_TOPOLOGY | F_CONFIG_WCE
         if self.backend.read_only:
@@ -142,6 +144,18 @@ class VirtioBlk(VirtioDevice):
     def close(self) -> None:
         self._forget()
         self.backend.close()
+
+    @property
+    def writes_in_place(self) -> str:
+        replayed = isinstance(self.backend, ReplayedDisk)
+        temporary = self.options.overlay == "discard" or self.backend.read_only or replayed
+        return "" if temporary else str(self.options.file)
+
+    def fingerprint(self) -> dict[str, Any]:
+        state = self.save()
+        if isinstance(self.backend, ReplayedDisk):
+            state["backend"] = self.backend.content()
+        return state
 
     @capacity.on_read
     def _read_capacity(self) -> int:

@@ -71,6 +71,8 @@ class TrapTrace:
 
     def __init__(self, hart: Traceable) -> None:
         self.hart = hart
+        self.lost = 0
+        """Traps that were taken and not noted, as the ring was full."""
         self._ring = _Ring(ring_hart=ctypes.addressof(hart.cell), ring_last=(1 << 64) - 1)
         self._handle = hart.engine.hook(
             library.HOOK_BLOCK,
@@ -83,6 +85,8 @@ class TrapTrace:
         """What was noted since the last call."""
         ring = self._ring
         count = ring.ring_count
+        self.lost += ring.ring_lost
+        ring.ring_lost = 0
         if not count:
             return []
         words = ring.ring_records[: count * _WORDS]

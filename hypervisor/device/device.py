@@ -114,9 +114,19 @@ class Device:
         """Lines that tell a person what the device's registers do not."""
         return []
 
-    def press_power_button(self) -> bool:
-        """Push the machine's power button if it is on this device; whether it is."""
+    @property
+    def has_power_button(self) -> bool:
+        """Whether the machine's power button is on this device."""
         return False
+
+    def press_power_button(self) -> None:
+        """Push it, where it is on this device."""
+
+    @property
+    def writes_in_place(self) -> str:
+        """The file of the host that the guest changes through this device for good, "" where there
+        is none: no state of before can be gone back to."""
+        return ""
 
     def restored(self) -> None:
         """Called after `load`: re-raise lines, re-submit host requests."""
@@ -258,6 +268,10 @@ class Device:
             "irq": self.irq.level,
             "state": {name: getattr(self, name) for name in self.state},
         }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The same for equal devices, however they keep what they have: for digests only."""
+        return self.save()
 
     def load(self, state: dict[str, Any]) -> None:
         """Take a saved state; refuse one of another shape with ValueError."""

@@ -118,14 +118,6 @@ def _address(table: mmap.mmap) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(table))
 
 
-def bytes_by_space(runs: Iterable[Run]) -> dict[int, int]:
-    """Bytes of code executed, by address space."""
-    total: Counter[int] = Counter()
-    for run in runs:
-        total[run.space] += (run.end - run.start) * run.times
-    return dict(total)
-
-
 class Stretch(NamedTuple):
     """Addresses from `start` to `end` (exclusive), every byte of which was executed as many
     `times`."""

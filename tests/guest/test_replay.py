@@ -12,7 +12,6 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from hypervisor.config.loader import load_text
 from hypervisor.history import History
 from hypervisor.machine import Machine
 from hypervisor.recording import Recording, Replayer, read_recording
@@ -61,7 +60,7 @@ def recording(session: Path) -> Recording:
 
 
 def replaying(recording: Recording) -> tuple[Machine, Replayer]:
-    machine = Machine(load_text(recording.source, recording.machine), offline=True)
+    machine = Machine(recording.description(), offline=True)
     return machine, Replayer(machine, recording)
 
 

@@ -166,7 +166,7 @@ def test_back_to_where_the_history_begins(worker):
     assert machine.history.step_back().kind == "beginning"
     assert machine.cpu[0].pc == begin
     with pytest.raises(HistoryError, match=r"history begins at 0\.000000 s"):
-        machine.history.go_to(type(machine.history.here)(-1, 0, 0, 0, False))
+        machine.history.go_to_time(-1)
 
 
 def test_run_back_meets_the_breakpoints_in_reverse(worker, plain):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hypervisor.console import Step
+from hypervisor.console import KEPT_OUTPUT, Step
 from hypervisor.inputs import ReplayError
 from hypervisor.machine import Machine
 from hypervisor.recording import (
@@ -15,6 +15,7 @@ from hypervisor.recording import (
     check_files,
     file_digests,
     read_recording,
+    state_check,
 )
 
 ECHO = """
@@ -151,7 +152,7 @@ def test_quiet_run_takes_little_room(recorded):
     kinds = [item.kind for item in read_recording(path).items]
 
     assert kinds == ["check", "check", "end"]
-    assert path.stat().st_size < 1500
+    assert path.stat().st_size < 1800
 
 
 def test_other_key_is_noticed(recorded, workshop):
@@ -195,8 +196,8 @@ def test_recording_that_was_cut_goes_as_far_as_it_does(recorded, workshop):
     [
         (b"", "is not a recording"),
         (b"something else entirely", "is not a recording"),
-        (MAGIC + b"\x63\0\0\0", "of format 99; this program reads 1"),
-        (MAGIC + b"\1\0\0\0", "its header cannot be read"),
+        (MAGIC + b"\x63\0\0\0", "of format 99; this program reads 2"),
+        (MAGIC + b"\2\0\0\0", "its header cannot be read"),
     ],
 )
 def test_foreign_file_is_refused(data, said, tmp_path):
@@ -241,5 +242,88 @@ def test_recording_begins_at_power_on(workshop, tmp_path):
     machine = workshop.build(ECHO)
     machine.run_to(1000)
 
-    with pytest.raises(RecordingError, match="begins when the machine is switched on"):
+    with pytest.raises(RecordingError, match="begins when a machine is switched on or restored"):
         Recorder(machine, tmp_path / "run.rec", {})
+
+
+@pytest.mark.parametrize("steps", [0, 4])
+def test_reset_from_outside_is_replayed(steps, recorded, workshop):
+    """Also one that is asked for within straight-line code, and waits for its end."""
+
+    def drive(machine):
+        press(machine)
+        for _ in range(steps):
+            machine.step(timeout=60)
+        machine.reset_button()
+        press(machine, "q")
+        assert machine.resets == 1
+
+    path, digest = recorded(drive)
+    _, machine, replayer = again(workshop, path)
+
+    assert ("power", "reset") in [(i.kind, i.name) for i in read_recording(path).items]
+    assert (machine.resets, machine.console.text) == (1, "abq")
+    assert replayer.state == machine.state_sha256() == digest
+
+
+def test_recording_of_a_restored_machine_begins_at_its_snapshot(workshop, tmp_path):
+    first = workshop.build(ECHO)
+    press(first)
+    first.snapshot(tmp_path / "begin")
+    machine = workshop.build(ECHO)
+    machine.restore(tmp_path / "begin")
+    files = file_digests(machine.description)
+    recorder = Recorder(machine, tmp_path / "run.rec", files, tmp_path / "begin")
+    machine.run_to(machine.clock.cell.units + 2_000_000_000)
+    machine.console.send("q")
+    machine.run(timeout=60)
+    digest = machine.state_sha256()
+    recorder.close()
+
+    recording = read_recording(tmp_path / "run.rec")
+    replayed = Machine(machine.description, offline=True)
+    workshop.machines.append(replayed)
+    replayed.restore(recording.snapshot.find())
+    Replayer(replayed, recording)
+
+    assert replayed.run(timeout=60).kind == "power-off"
+    assert replayed.state_sha256() == digest
+    assert [item.kind for item in recording.items] == ["check", "console", "end"]
+
+
+def test_snapshot_that_is_another_or_gone_is_refused(workshop, tmp_path):
+    machine = workshop.build(ECHO)
+    press(machine)
+    machine.snapshot(tmp_path / "begin")
+    Recorder(machine, tmp_path / "run.rec", {}, tmp_path / "begin").abandon()
+    snapshot = read_recording(tmp_path / "run.rec").snapshot
+    machine.run_to(machine.clock.cell.units + 1_000_000)
+    machine.snapshot(tmp_path / "begin")
+
+    with pytest.raises(RecordingError, match="begin is not the one that the recording begins at"):
+        snapshot.find()
+    with pytest.raises(RecordingError, match="none, which cannot be read: No such file"):
+        snapshot.find(tmp_path / "none")
+
+
+def test_machine_with_another_state_at_the_beginning_is_refused(recorded, workshop):
+    path, _ = recorded(press)
+    machine = Machine(workshop.build(ECHO).description, offline=True)
+    workshop.machines.append(machine)
+    machine.devices["uart0"].SCR = 1
+
+    with pytest.raises(RecordingError, match="uart0 is not what it was when"):
+        Replayer(machine, read_recording(path))
+
+
+def test_check_is_the_same_where_the_console_dropped_output(workshop):
+    """After a way back only what was kept of the output is known."""
+    machine = workshop.build(ECHO)
+    machine.console.write(b"x" * (KEPT_OUTPUT + 100))
+    before = state_check(machine)
+
+    machine.console.load(machine.console.save())
+
+    assert state_check(machine) == before
+    machine.console.write(b"y")
+    assert state_check(machine) != before

@@ -44,11 +44,57 @@ def test_host_randomness_and_date_are_chosen_and_kept(folder, command):
     assert command("replay", "r").code == 0
 
 
-def test_recording_does_not_begin_at_a_snapshot(folder, command):
-    result = command("run", "board.yaml", "--record", "r", "--restore", "s")
+def test_recording_begins_at_a_snapshot(folder, command):
+    command("run", "board.yaml", "--until", "ready", "--snapshot", "s", "--timeout", "60")
+    recorded = command(
+        *("run", "board.yaml", "--restore", "s", "--record", "r", "--send", "xq"),
+        *("--timeout", "60"),
+    )
+    (folder / "s").rename(folder / "moved")
+
+    lost = command("replay", "r")
+    replayed = command("replay", "r", "--restore", "moved")
+
+    assert recorded.code == 0
+    assert lost.code == 3
+    assert "--restore names it where it is now" in lost.err
+    assert replayed.code == 0
+    assert "the machine is the same, bit for bit" in replayed.err
+
+
+def test_snapshot_for_a_recording_that_has_none_is_refused(folder, command):
+    record(command)
+
+    result = command("replay", "run.rec", "--restore", "s")
 
     assert result.code == 2
-    assert "--record begins when the machine is switched on" in result.err
+    assert "begins when the machine is switched on: no --restore" in result.err
+
+
+def test_replay_is_traced(folder, command):
+    record(command)
+
+    result = command("replay", "run.rec", "--trace", "mmio:uart0.THR", "--trace-to", "t.txt")
+
+    assert result.code == 0
+    assert "mmio uart0.THR <- 0x78 (1 bytes)" in (folder / "t.txt").read_text()
+
+
+def test_disk_that_is_written_in_place_is_replayed_and_not_gone_back_with(folder, command):
+    (folder / "disk.img").write_bytes(bytes(1 << 16))
+    text = (folder / "board.yaml").read_text()
+    device = "  disk0: {type: virtio.blk, at: 0x1000_1000, irq: plic.1, file: disk.img}\n"
+    (folder / "board.yaml").write_text(text + device)
+    options = ("--record", "r", "--until", "ready", "--timeout", "60")
+    recorded = command("run", "board.yaml", *options)
+
+    replayed = command("replay", "r")
+    history = command("run", "board.yaml", "--history", "--until", "ready", "--timeout", "60")
+    (folder / "disk.img").write_bytes(bytes(1 << 15) + b"x" * (1 << 15))
+
+    assert (recorded.code, replayed.code, history.code) == (0, 0, 3)
+    assert "disk0 writes to" in history.err
+    assert "disk.img is not what it was when r was recorded" in command("replay", "r").err
 
 
 def test_recording_to_where_nothing_can_be_written(folder, command):
