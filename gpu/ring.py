@@ -50,7 +50,7 @@ class RingGpu(Device):
     fault_points = frozenset({"commands"})
     summary = "GPU with a ring of submissions, for bare metal"
     compatible = ("hypervisor,gpu-ring",)
-    state = ("_taken", "_flushes", "_picture")
+    state = ("_written", "_taken", "_flushes", "_picture")
 
     ID = Register(0x00, reset=MAGIC, access="ro", doc="'HVGP'")
     VERSION = Register(0x04, reset=protocol.VERSION, access="ro", doc="of the protocol")
@@ -93,9 +93,10 @@ class RingGpu(Device):
         self.vnc = serve(name, board, options.display, self.scanout)
         self.live = self.vnc is not None or options.timing == "host"
         self._context: Context | None = None
+        self._written = 0
         self._taken = 0
-        self._flushes: list[list[int]] = []
-        """Timeline and fence of submissions after which the picture is shown anew."""
+        self._flushes: list[list[int]] = [[] for _ in range(protocol.RINGS)]
+        """Fences of each timeline after which the picture is shown anew."""
         self._picture: list[int] = []
         """The last SetScanout: blob, offset, width, height, stride."""
         self._submitting = (0, 0)
@@ -162,13 +163,24 @@ class RingGpu(Device):
         if waiting > count:
             self._break(f"{waiting} descriptors in a ring of {count}")
             return
-        for _ in range(waiting):
+        self._written = written
+        self._take()
+
+    def _take(self) -> None:
+        """Submit what the ring has, until the context has as much as it can take: the rest is
+        taken when some of that is complete."""
+        count = self.RING_SIZE
+        while self._taken != self._written and not self._is_full:
             at = self.RING_BASE + self._taken % count * DESCRIPTOR.size
             descriptor = DESCRIPTOR.unpack(self.memory.read(at, DESCRIPTOR.size))
             self._taken = (self._taken + 1) & 0xFFFF_FFFF
             self.TAKEN = self._taken
             if not self._submit(*descriptor):
                 return
+
+    @property
+    def _is_full(self) -> bool:
+        return self._context is not None and self._context.is_full
 
     @INTERRUPT_STATUS.on_write
     @INTERRUPT_ENABLE.on_write
@@ -212,11 +224,14 @@ class RingGpu(Device):
 
     def _complete(self, timeline: int, fence: int) -> None:
         self.values["FENCE"][timeline] = fence
-        if [timeline, fence] in self._flushes:
-            self._flushes.remove([timeline, fence])
+        flushes = self._flushes[timeline]
+        if flushes and flushes[0] == fence:
+            del flushes[0]
             self.scanout.flush()
         self.INTERRUPT_STATUS |= FENCE_DONE
         self._update_interrupt()
+        if self.STATUS & ENABLED and self._taken != self._written and self._is_ring():
+            self._take()
 
     def _execute(self, command: protocol.Command) -> Status:
         """The commands that are this front end's own."""
@@ -236,7 +251,8 @@ class RingGpu(Device):
             return self._set_scanout(command)
         if not self._has_flush:
             self._has_flush = True
-            self._flushes.append(list(self._submitting))
+            timeline, fence = self._submitting
+            self._flushes[timeline].append(fence)
         return Status.SUCCESS
 
     def _set_scanout(self, command: protocol.SetScanout) -> Status:
@@ -275,10 +291,10 @@ class RingGpu(Device):
     def _give_up(self) -> None:
         self.core.reset()
         self._context = None
-        self._taken = 0
+        self._written = self._taken = 0
         self.TAKEN = 0
         self.STATUS = 0
-        self._flushes = []
+        self._flushes = [[] for _ in range(protocol.RINGS)]
         self._picture = []
         self.scanout.show(None)
         self.INTERRUPT_STATUS = 0

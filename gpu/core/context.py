@@ -10,9 +10,10 @@ from gpu import protocol
 from gpu.core.blobs import Blob, check_pieces
 from gpu.core.commands.plans import PLANS
 from gpu.core.device import Device
-from gpu.core.objects import Buffer, Event, Image, Program, RefusedError
-from gpu.core.schedule import MAX_HELD, Schedule
+from gpu.core.objects import Buffer, Event, Image, RefusedError
+from gpu.core.schedule import MAX_HELD, MAX_PENDING, Schedule
 from gpu.core.work import Producer, Submission, Work
+from gpu.host.builds import Build
 from gpu.opencl import Status
 from hypervisor.device.board import MemoryAccessError
 
@@ -20,6 +21,8 @@ MAX_PIECES = 1 << 14
 """Pieces of guest memory that a worker maps; blobs beyond are copied."""
 MAX_BLOBS = 1 << 16
 
+_RECORD_BYTES = 256
+"""Of an answer that is remembered, what counts as a command."""
 AT_ONCE = 256
 """Operations of a message to the worker, about."""
 
@@ -88,7 +91,7 @@ class Context(Schedule):
             self.operate("revoke", granted.number)
             self.link.flush()
             self.link.wait(self.link.message)
-        self.let_go(granted)
+        self.end_blob(granted)
         return Status.SUCCESS
 
     def submit(self, ring: int, stream: bytes, signal: Callable[[], None], tag: int = 0) -> None:
@@ -99,7 +102,7 @@ class Context(Schedule):
             raise ValueError(f"{self.label}: ring {ring} can not be submitted to")
         submission = Submission(ring, tag, self.now(), signal)
         self.submission = submission
-        before = self.link.last
+        before, first = self.link.last, self.commands
         capture = self.gpu.capture
         if capture is not None:
             capture.begin_submission()
@@ -113,6 +116,8 @@ class Context(Schedule):
         self.link.flush()
         if self.link.message > before:
             submission.message = self.link.message
+        submission.weight += self.commands - first
+        self.pending += submission.weight
         waiting = self.rings.setdefault(ring, deque())
         waiting.append(submission)
         if len(waiting) == 1:
@@ -126,16 +131,18 @@ class Context(Schedule):
             self.gpu.capture.closed(self.number)
         self.is_closed = True
         self.link.end()
-        for thing in self.table.values():
-            if isinstance(thing, Program) and thing.build is not None:
-                thing.build.close()
+        for build in self.under_way:
+            build.close()
         for blob in list(self.blobs.values()):
-            self.let_go(blob)
+            self.end_blob(blob)
         self.gpu.used -= self.used
         self.used = 0
+        self.gpu.host_used -= self.host_used
+        self.host_used = 0
         self.table.clear()
         self.blobs.clear()
         self.rings.clear()
+        self.pending = 0
         self.held.clear()
         self._on_close(self)
 
@@ -157,6 +164,8 @@ class Context(Schedule):
         if command is not None:
             try:
                 producer = self._handle(command)
+                if producer is not None:
+                    self._weigh(producer, submission)
             except RefusedError as refusal:
                 status = refusal.status
         if status != Status.SUCCESS and place is None:
@@ -166,6 +175,18 @@ class Context(Schedule):
                 self._failed_event(event, status)
         if place is not None or (producer is not None and producer[0] == "build"):
             submission.answers.append((place, self.reading, status, producer))
+
+    def _weigh(self, producer: Producer, submission: Submission) -> None:
+        """Account for what an answer has to remember until it is given."""
+        kind, subject = producer
+        if kind == "record":
+            more = sum(len(v) for v in vars(subject).values() if isinstance(v, bytes | tuple))
+            more //= _RECORD_BYTES
+            if submission.weight + self.pending + more > 2 * MAX_PENDING:
+                raise RefusedError(Status.OUT_OF_HOST_MEMORY)
+            submission.weight += more
+        elif isinstance(subject, Build):
+            self.keep(subject)
 
     def _handle(self, command: protocol.Command) -> Producer | None:
         kind = type(command)

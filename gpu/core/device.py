@@ -43,6 +43,8 @@ class Device:
         self.engine = Engine()
         self.used = 0
         """Bytes of device memory in use."""
+        self.host_used = 0
+        """Bytes of the hypervisor's own memory that contexts have it hold."""
         self.copied = 0
         """Bytes copied only to bring guest memory to the device or back."""
         self.commands = 0
@@ -68,13 +70,17 @@ class Device:
     def limits(self) -> DeviceLimits:
         """What the device can do. Waits for a worker to find out, the first time."""
         if self._limits is None:
-            self._limits = DeviceLimits(self.workers.describe(), self.options.opencl.memory)
-            if self._limits.reason:
-                self.board.log(f"{self.name}: {self._limits.reason}: no guest can compute")
-            if self._limits.missing:
-                missing = ", ".join(self._limits.missing)
-                self.board.log(f"{self.name}: the worker's sandbox is without: {missing}")
+            self._limits = self._find_limits()
         return self._limits
+
+    def _find_limits(self) -> DeviceLimits:
+        limits = DeviceLimits(self.workers.describe(), self.options.opencl.memory)
+        if limits.reason:
+            self.board.log(f"{self.name}: {limits.reason}: no guest can compute")
+        if limits.missing:
+            missing = ", ".join(limits.missing)
+            self.board.log(f"{self.name}: the worker's sandbox is without: {missing}")
+        return limits
 
     @property
     def is_absent(self) -> bool:

@@ -79,6 +79,7 @@ class Gpu(Device):
         return {
             "engine": list(self.engine.busy),
             "next": self._next,
+            "asked": self._limits is not None,
             "contexts": [save_context(context) for context in self.contexts.values()],
         }
 
@@ -90,3 +91,5 @@ class Gpu(Device):
         for saved in state["contexts"]:
             load_context(self._new_context(saved["number"], saved["label"]), saved, resume)
         self._next = int(state["next"])
+        if state["asked"] and self._limits is None:
+            self._limits = self._find_limits()

@@ -21,8 +21,14 @@ from gpu.core.objects import (
     Queue,
     RefusedError,
 )
+from gpu.host.builds import Build
 from gpu.opencl import Status
 from gpu.protocol.fields import Kind, Ref
+
+MAX_HOST = 256 << 20
+"""Bytes of the hypervisor's memory for a context's programs, arguments and waiting commands."""
+MAX_HOST_ALL = 1 << 30
+"""The same of all contexts of a GPU."""
 
 
 class Handles:
@@ -37,6 +43,10 @@ class Handles:
         self.blobs: dict[int, Blob] = {}
         self.used = 0
         """Bytes of device memory in use."""
+        self.host_used = 0
+        """Bytes of the hypervisor's memory in use."""
+        self.under_way: list[Build] = []
+        """Builds that may not be done."""
         self.commands = 0
         self.latched: protocol.LatchedError | None = None
         self.reading = (0, 0)
@@ -90,6 +100,7 @@ class Handles:
             what = f"{thing.kind.label} {identifier} of context {self.number}"
             if fault("allocation", what):
                 raise RefusedError(Status.MEM_OBJECT_ALLOCATION_FAILURE)
+        self.hold(thing.host)
         if charge and not self.charge(charge):
             raise RefusedError(Status.MEM_OBJECT_ALLOCATION_FAILURE)
         thing.command = self.reading
@@ -119,6 +130,40 @@ class Handles:
         """Have the worker do something, after all that was sent before."""
         self.link.operate(operation, concerns)
 
+    def hold(self, size: int) -> None:
+        """Take memory of the hypervisor's. RefusedError where there is not so much."""
+        if size > 0 and not self.can_hold(size):
+            raise RefusedError(Status.OUT_OF_HOST_MEMORY)
+        self.host_used += size
+        self.gpu.host_used += size
+
+    def can_hold(self, size: int) -> bool:
+        return self.host_used + size <= MAX_HOST and self.gpu.host_used + size <= MAX_HOST_ALL
+
+    def keep(self, build: Build) -> None:
+        """Somebody more needs what came of a build, or will."""
+        build.users += 1
+        if build.users == 1:
+            build.account(self._take_in)
+
+    def let_go(self, build: Build) -> None:
+        """Somebody less needs it."""
+        build.users -= 1
+        if not build.users:
+            build.close()
+            self.hold(-build.host)
+            build.host = 0
+
+    def _take_in(self, build: Build, size: int) -> bool:
+        """A build is done, and has so many bytes; whether there is room for them."""
+        if not build.users:
+            return True
+        if not self.can_hold(size):
+            return False
+        self.hold(size)
+        build.host = size
+        return True
+
     def charge(self, size: int) -> bool:
         """Take device memory from the quota; False where there is not so much."""
         limit = self.gpu.limits.memory
@@ -135,15 +180,17 @@ class Handles:
             self.used -= thing.charge
             self.gpu.used -= thing.charge
             thing.charge = 0
+        self.hold(-thing.host)
+        thing.host = 0
         if isinstance(thing, Program) and thing.build is not None:
-            thing.build.close()
+            self.let_go(thing.build)
         if isinstance(thing, Kernel) and thing.program is not None:
             thing.program.kernels -= 1
         if not isinstance(thing, ClContext | Queue | Event | Mapping):
             self.operate("drop", thing.number)
         self.give_back(thing.parents())
 
-    def let_go(self, blob: Blob) -> None:
+    def end_blob(self, blob: Blob) -> None:
         if blob.has_shadow:
             self.used -= blob.size
             self.gpu.used -= blob.size

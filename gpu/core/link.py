@@ -34,6 +34,8 @@ class Link:
         self._sent: dict[int, list[Concern]] = {}
         self.replies: dict[int, list[tuple[int, int]]] = {}
         """Of messages that arrived and were not taken: index and error of what failed."""
+        self._sequence = 0
+        """Operations that this worker was given."""
         self._copied = 0
         self._is_ready = False
         self._fd = -1
@@ -45,6 +47,7 @@ class Link:
         self._fd = self.worker.fileno()
         self._is_ready = False
         self._copied = 0
+        self._sequence = len(self._outbox)
         for blob in blobs:
             self.send_blob(blob)
 
@@ -67,9 +70,16 @@ class Link:
 
     # -- to the worker ------------------------------------------------------------------------
 
-    def operate(self, operation: Operation, concern: Concern = None) -> None:
+    def operate(
+        self, operation: Operation, concern: Concern = None, after: Sequence[int] = ()
+    ) -> int:
+        """Have an operation done; its number. It fails where one of those in `after` did."""
+        if after:
+            operation = ("after", list(after), operation)
         self._outbox.append(operation)
         self._concerned.append(concern)
+        self._sequence += 1
+        return self._sequence
 
     @property
     def waiting(self) -> int:
@@ -179,6 +189,11 @@ class Link:
 
     def restore(self, failures: Sequence[Sequence[tuple[Concern, int]]]) -> int:
         """Put back what `untaken` had; the number before the first of its messages."""
+        lost = [each for failed in failures for each, _ in failed if isinstance(each, Work)]
+        for number, work in enumerate(lost, 1):
+            work.sequence = -number
+        if lost:
+            self.operate(("failed", [work.sequence for work in lost]))
         self.flush()
         self.wait(self.message)
         self.take(self.message)

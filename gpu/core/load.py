@@ -56,6 +56,7 @@ def load_context(context: Context, state: dict[str, Any], resume: Resume) -> Non
     queues = [thing for thing in things.values() if isinstance(thing, Queue)]
     held = [work for queue in queues for work in queue.unsent or ()]
     context.held = dict.fromkeys(sorted(held, key=lambda work: work.command))
+    context.hold(sum(work.host for work in held))
     context.commands = state["commands"]
     context.numbers = state["numbers"]
     latched = state["latched"]
@@ -106,6 +107,8 @@ def _fill(
     if isinstance(thing, Queue):
         thing.tail, thing.barrier = work.get(saved["tail"]), work.get(saved["barrier"])
         thing.unsent = {works[index]: None for index in saved["unsent"]}
+        thing.gathered = work.get(saved["gathered"])
+        thing.since = {works[index]: None for index in saved["since"]}
     elif isinstance(thing, Event):
         thing.work = work.get(saved["work"])
     elif isinstance(thing, Buffer):
@@ -126,6 +129,8 @@ def _fill(
         thing.operation = _tuple(saved["operation"])
     if isinstance(thing, Buffer | Image):
         context.charge(thing.charge)
+    thing.host = saved["host"]
+    context.hold(thing.host)
     if not thing.failure and context.link.worker is not None:
         _recreate(context, thing)
         if saved.get("contents") is not None:
@@ -171,19 +176,32 @@ def _restore(context: Context, thing: Buffer | Image, contents: bytes) -> None:
     context.link.flush()
     fd = os.memfd_create("gpu-contents", os.MFD_CLOEXEC)
     try:
-        os.write(fd, contents)
+        write_file(fd, contents)
         context.operate("restore", thing.number)
         context.link.flush(fd)
     finally:
         os.close(fd)
 
 
+def write_file(fd: int, data: bytes) -> None:
+    """All of the data, of which one call writes no more than about 2 GiB."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
 def _load_build(context: Context, saved: list[Any] | None) -> Build | None:
     if saved is None:
         return None
     recipe, key = _tuple(saved[0]), saved[1]
-    builds = context.gpu.builds
-    return builds.known(key) if recipe[0] == "binary" else builds.build(recipe)
+    same = (b for b in context.under_way if b.key == key and b.recipe == recipe)
+    found = next(same, None)
+    if found is None:
+        builds = context.gpu.builds
+        found = builds.known(key) if recipe[0] == "binary" else builds.build(recipe)
+        context.under_way.append(found)
+    context.keep(found)
+    return found
 
 
 def _arguments(saved: list[Any], things: dict[int, Any]) -> list[Argument | None]:
@@ -217,6 +235,8 @@ def _load_rings(
                 for place, command, status, producer in saved["answers"]
             ]
             submission.saved_at = saved["at"]
+            submission.weight = saved["weight"]
+            context.pending += submission.weight
             waiting.append(submission)
             found[ring, index] = submission
         context.rings[ring] = waiting
@@ -258,6 +278,8 @@ def _fill_work(
     work.outputs = [(blobs[n], offset, size) for n, offset, size in saved["outputs"]]
     if saved["arguments"] is not None:
         work.arguments = tuple(_arguments(saved["arguments"], things))
+    if not work.is_sent:
+        work.host = work.payload
 
 
 def _load_untaken(

@@ -34,6 +34,8 @@ class Object:
     is_released: bool = False
     command: tuple[int, int] = (0, 0)
     """Number and opcode of the command that made it."""
+    host: int = 0
+    """Bytes of the hypervisor's memory that it holds."""
     failure: Status = Status.SUCCESS
     """Why it is of no use any more: its context was lost, or the device could not make it."""
 
@@ -58,6 +60,10 @@ class Queue(Object):
     barrier: Work | None = None
     unsent: dict[Work, None] | None = None
     """What waits for other commands."""
+    gathered: Work | None = None
+    """The last that waits for all before it, and does so still."""
+    since: dict[Work, None] | None = None
+    """What waits for other commands, and was enqueued after that."""
     end: int = 0
     """Virtual time at which all that was sent is complete."""
 
@@ -162,6 +168,11 @@ class Argument:
     kind: int
     value: Any
     object: Object | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of its value."""
+        return len(self.value) if isinstance(self.value, bytes) else 0
 
 
 @dataclass(eq=False)

@@ -111,6 +111,7 @@ class _Graph:
             "at": each.at,
             "message": self.message(each.message),
             "unsent": each.unsent,
+            "weight": each.weight,
             "outputs": _ranges(each.outputs),
             "answers": [
                 [
@@ -185,6 +186,7 @@ class _Graph:
             "scope": self.object(thing.scope),
             "uses": thing.uses,
             "command": list(thing.command),
+            "host": thing.host,
             "is_released": thing.is_released,
             "failure": int(thing.failure),
             **{name: _plain(getattr(thing, name)) for name in PLAIN[type(thing)]},
@@ -192,6 +194,8 @@ class _Graph:
         if isinstance(thing, Queue):
             saved["tail"], saved["barrier"] = self.work(thing.tail), self.work(thing.barrier)
             saved["unsent"] = [self.work(work) for work in thing.unsent or ()]
+            saved["gathered"] = self.work(thing.gathered)
+            saved["since"] = [self.work(work) for work in thing.since or ()]
         elif isinstance(thing, Buffer):
             saved["blob"] = thing.blob.number if thing.blob is not None else 0
             saved["parent"] = self.object(thing.parent)
@@ -231,10 +235,20 @@ def _contents(context: Context, thing: Buffer | Image) -> bytes | None:
         context.link.operate(("save", thing.number))
         context.link.flush(fd)
         context.link.wait(context.link.message)
-        data = os.pread(fd, thing.size, 0)
+        data = read_file(fd, thing.size)
     finally:
         os.close(fd)
     return data if data.count(0) != len(data) else None
+
+
+def read_file(fd: int, size: int) -> bytes:
+    """The first `size` bytes; one call reads no more than about 2 GiB."""
+    parts = []
+    at = 0
+    while at < size and (part := os.pread(fd, size - at, at)):
+        parts.append(part)
+        at += len(part)
+    return b"".join(parts)
 
 
 def _build(build: Build | None) -> list[Any] | None:

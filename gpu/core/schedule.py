@@ -20,11 +20,14 @@ from gpu.core.link import Concern, Link
 from gpu.core.objects import Buffer, Event, Image, Kernel, execution_of
 from gpu.core.observation import label_of
 from gpu.core.work import Operation, Producer, Submission, Work
+from gpu.host.builds import Build
 from gpu.host.process import WorkerLostError
 from gpu.opencl import Status
 
 MAX_HELD = 1 << 12
 """Commands of a context that wait for others."""
+MAX_PENDING = 1 << 16
+"""Commands and submissions of a context that are not complete: who has more takes no more."""
 
 
 class Schedule(Handles):
@@ -40,6 +43,18 @@ class Schedule(Handles):
         self.rings: dict[int, deque[Submission]] = {}
         self.held: dict[Work, None] = {}
         """Commands that wait for others, as they were enqueued."""
+        self.pending = 0
+        """Commands and submissions that are not complete."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it should be given nothing more until something is complete."""
+        return self.pending >= MAX_PENDING
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing will be complete unless it is given more: all waits for user events."""
+        return not any(waiting and not waiting[0].unsent for waiting in self.rings.values())
 
     def enqueue(self, work: Work, waits: Sequence[Work], event: int = 0) -> None:
         """Put a command into its queue. It is sent when `waits` and what its queue's order puts
@@ -47,6 +62,12 @@ class Schedule(Handles):
         queue, submission = work.queue, self.submission
         assert queue is not None
         assert submission is not None
+        before = queue.tail if queue.is_in_order else queue.barrier
+        if (before is not None and not before.is_sent) or (
+            waits and not all(other.is_sent for other in waits)
+        ):
+            work.host = work.payload
+            self.hold(work.host)
         work.queued = submission.now
         work.submission = submission
         work.command = self.reading
@@ -55,7 +76,6 @@ class Schedule(Handles):
             self.table[event] = Event(
                 self.new_number(), queue.scope, work=work, is_profiling=queue.is_profiling
             )
-        before = queue.tail if queue.is_in_order else queue.barrier
         if before is not None:
             self._follow(work, before)
         for other in waits:
@@ -66,12 +86,26 @@ class Schedule(Handles):
         submission.unsent += 1
         if work.needs:
             assert queue.unsent is not None
-            queue.unsent[work] = None
+            assert queue.since is not None
+            queue.unsent[work] = queue.since[work] = None
             self.held[work] = None
             work.has_waited = True
             self.retain(work.objects)
         else:
             self._send_one(work)
+
+    def gather(self, work: Work, event: int = 0) -> None:
+        """Enqueue a command that waits for all that its queue has before it. Of what such a one
+        waits for already the next has no list of its own: so lists stay as long as the queue."""
+        queue = work.queue
+        assert queue is not None
+        assert queue.since is not None
+        earlier = queue.gathered
+        waits = [] if earlier is None or earlier.is_sent else [earlier]
+        self.enqueue(work, [*waits, *queue.since], event)
+        if not work.is_sent:
+            queue.gathered = work
+            queue.since = {}
 
     @staticmethod
     def _follow(work: Work, other: Work) -> None:
@@ -94,13 +128,24 @@ class Schedule(Handles):
                     other.status = Status.EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST
                 if not other.needs:
                     assert other.queue is not None
-                    assert other.queue.unsent is not None
-                    del other.queue.unsent[other]
-                    del self.held[other]
+                    self._is_held_no_more(other)
                     ready.append(other)
             work.dependents = []
             if work.has_waited:
                 self.give_back(work.objects)
+
+    def _is_held_no_more(self, work: Work) -> None:
+        queue = work.queue
+        assert queue is not None
+        assert queue.unsent is not None
+        assert queue.since is not None
+        del self.held[work]
+        del queue.unsent[work]
+        queue.since.pop(work, None)
+        if queue.gathered is work:
+            queue.gathered = None
+        self.hold(-work.host)
+        work.host = 0
 
     @staticmethod
     def _waits_for(work: Work, other: Work) -> bool:
@@ -112,6 +157,7 @@ class Schedule(Handles):
         reading = self.submission
         start = reading.now if reading is not None else self.now()
         work.is_sent = True
+        after = self._undecided(work) if work.waits else ()
         work.waits = ()
         start = max(start, work.start)
         if work.operation is not None and work.status is None:
@@ -133,9 +179,12 @@ class Schedule(Handles):
                     if submission is not None:
                         submission.outputs.append((blob, offset, size))
                 is_last = gpu.fault is not None and self._is_ended_by(label_of(work))
-                link.operate(self._operation(work), work)
+                work.sequence = link.operate(self._operation(work), work, after)
+                work.drop_payload()
                 if is_last:
                     self.lose("a fault ended its worker")
+        elif after and work.status is None and not self.lost:
+            work.sequence = link.operate(("nothing",), work, after)
         work.start = start
         work.end = end = max(work.end, start)
         gpu.observation.sent(work, submission)
@@ -148,6 +197,15 @@ class Schedule(Handles):
             submission.unsent -= 1
             if not submission.unsent and submission is not self.submission:
                 self._resolved(submission)
+
+    def _undecided(self, work: Work) -> Sequence[int]:
+        """Commands that it waits for by name, which the worker has and may yet fail at."""
+        taken = self.link.taken
+        return [
+            other.sequence
+            for other in work.waits
+            if other.sequence and other.message > taken and other.status is None
+        ]
 
     @staticmethod
     def _operation(work: Work) -> Operation:
@@ -198,16 +256,23 @@ class Schedule(Handles):
         submission = waiting[0]
         self.collect(submission.message)
         waiting.popleft()
+        self.pending -= submission.weight
         for blob, offset, size in submission.outputs:
             self.gpu.copied += blob.copy_out(offset, size)
         for answer in submission.answers:
             self._answer(*answer, at)
+            self._forget(answer[3])
         if self.gpu.capture is not None:
             self.gpu.capture.completed(self.number, submission)
         self.gpu.observation.completed(self.number, submission, at)
         if waiting:
             self.expect(ring)
         submission.signal()
+
+    def _forget(self, producer: Producer | None) -> None:
+        """An answer was made."""
+        if producer is not None and isinstance(producer[1], Build):
+            self.let_go(producer[1])
 
     def _answer(
         self,
@@ -289,7 +354,8 @@ class Schedule(Handles):
             if concern.arguments is not None:  # nobody knows which of them it took
                 kernel = concern.objects[0]
                 assert isinstance(kernel, Kernel)
-                kernel.sent = (None,) * len(concern.arguments)
+                assert kernel.sent is not None
+                kernel.sent = (None,) * len(kernel.sent)
         elif concern is not None:
             if status in _NO_MEMORY and isinstance(concern, Buffer | Image):
                 status = Status.MEM_OBJECT_ALLOCATION_FAILURE
@@ -335,10 +401,7 @@ class Schedule(Handles):
         """Complete what waits, whatever it waits for."""
         while self.held:
             work = next(iter(self.held))
-            assert work.queue is not None
-            assert work.queue.unsent is not None
-            del self.held[work]
-            del work.queue.unsent[work]
+            self._is_held_no_more(work)
             work.status = Status.OUT_OF_RESOURCES
             work.needs = -1
             self.send(work)

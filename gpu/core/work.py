@@ -33,6 +33,7 @@ class Work:
         "dependents",
         "end",
         "has_waited",
+        "host",
         "inputs",
         "is_sent",
         "items",
@@ -44,6 +45,7 @@ class Work:
         "priority",
         "queue",
         "queued",
+        "sequence",
         "start",
         "status",
         "submission",
@@ -79,13 +81,31 @@ class Work:
         """Work-items of a kernel's run."""
         self.has_waited = False
         """Whether other commands ran between its being enqueued and sent."""
+        self.host = 0
+        """Bytes of the hypervisor's memory that it holds while it waits."""
         self.is_sent = False
         self.message = 0
+        self.sequence = 0
+        """Its number among the operations that the worker was sent; 0: it has none."""
         self.queued = 0
         self.start = 0
         self.end = 0
         self.status: int | None = None
         """None until known; an error below 0."""
+
+    @property
+    def payload(self) -> int:
+        """Bytes that it brings to the worker."""
+        arguments = sum(each.size for each in self.arguments or () if each is not None)
+        operation: Operation = self.operation or ()
+        return int(arguments + sum(len(each) for each in operation if isinstance(each, bytes)))
+
+    def drop_payload(self) -> None:
+        """The worker has it, and who holds on to an event needs no more of it than its name."""
+        if self.arguments is not None:
+            self.arguments = ()
+        elif self.operation is not None and isinstance(self.operation[-1], bytes):
+            self.operation = self.operation[:-1]
 
 
 class Submission:
@@ -104,6 +124,7 @@ class Submission:
         "signal",
         "tag",
         "unsent",
+        "weight",
         "works",
     )
 
@@ -122,6 +143,8 @@ class Submission:
         self.message = 0
         """The last message to the worker that has to do with it."""
         self.unsent = 0
+        self.weight = 1
+        """What it takes of the commands that may be pending."""
         self.answers: list[Answer] = []
         self.outputs: list[Range] = []
         self.in_place: dict[Range, None] = {}

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ Recipe = tuple[Any, ...]
 MAX_LOG = 1 << 18
 MAX_CACHE = 512 << 20
 """Bytes of results that are kept on disk."""
+_PER_ARGUMENT = 128
+"""Bytes of an argument's description, about."""
 FORMAT = b"hypervisor-gpu-4"
 _FAILURES = {
     "build": Status.BUILD_PROGRAM_FAILURE,
@@ -73,6 +76,15 @@ class Built:
     objects: tuple[tuple[str, bytes], ...] = ()
     """Of a recipe "group": kernels' names and code."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of the hypervisor's memory, about."""
+        described = sum(
+            len(kernel.name) + len(kernel.attributes) + _PER_ARGUMENT * kernel.count
+            for kernel in self.kernels
+        )
+        return len(self.log) + len(self.binary) + described
+
     def kernel(self, name: str) -> KernelDescription | None:
         return next((kernel for kernel in self.kernels if kernel.name == name), None)
 
@@ -84,6 +96,11 @@ class Build:
         """`recipe` is ("binary", key) for what must be in the cache."""
         self.recipe = recipe
         self.key = key
+        self.users = 0
+        """Programs and answers that need it."""
+        self.host = 0
+        """Bytes of its result that are accounted for."""
+        self._admit: Callable[[Build, int], bool] = _always
         self._builds = builds
         self._worker: Worker | None = None
         self._built: Built | None = builds.cached(key)
@@ -103,15 +120,31 @@ class Build:
         """The result; waits for it."""
         if self._built is None:
             assert self._worker is not None
-            self._built = self._builds.finish(self._worker, self.recipe, self.key)
+            built = self._builds.finish(self._worker, self.recipe, self.key)
             self._worker = None
+            self._built = self._admitted(built)
         return self._built
+
+    def account(self, admit: Callable[[Build, int], bool]) -> None:
+        """Ask `admit` whether there is room for the bytes of the result, once it is there."""
+        self._admit = admit
+        if self._built is not None:
+            self._built = self._admitted(self._built)
+
+    def _admitted(self, built: Built) -> Built:
+        if self._admit(self, built.size):
+            return built
+        return Built(Status.OUT_OF_HOST_MEMORY, "what it was built to is too much\n")
 
     def close(self) -> None:
         if self._worker is not None:
             self._worker.close()
             self._worker = None
             self._built = Built(Status.OUT_OF_RESOURCES)
+
+
+def _always(build: Build, size: int) -> bool:
+    return True
 
 
 class Builds:

@@ -24,6 +24,10 @@ class CoreContext(Protocol):
 
     @property
     def number(self) -> int: ...
+    @property
+    def is_full(self) -> bool: ...
+    @property
+    def is_stuck(self) -> bool: ...
     def grant(self, blob: int, pieces: Sequence[tuple[int, int]]) -> Status: ...
     def revoke(self, blob: int) -> Status: ...
     def submit(
@@ -68,10 +72,20 @@ class Contexts:
     def __init__(self, core: Core | None) -> None:
         self._core = core
         self._table: dict[int, RenderContext] = {}
+        self._last: CoreContext | None = None
+        """The last that was asked for to submit to."""
 
     def clear(self) -> None:
         """Forget all: the core was reset."""
         self._table.clear()
+        self._last = None
+
+    @property
+    def are_full(self) -> bool:
+        """Whether the last one to be submitted to takes no more, until some of what it has is
+        complete. What is submitted before that stays in the driver's queue."""
+        last = self._last
+        return last is not None and last.is_full and not last.is_stuck
 
     def get(self, number: int) -> RenderContext:
         context = self._table.get(number)
@@ -104,6 +118,8 @@ class Contexts:
         context = self.get(number)
         del self._table[number]
         if context.core is not None:
+            if context.core is self._last:
+                self._last = None
             context.core.close()
 
     def attach(self, number: int, resource: Resource) -> None:
@@ -141,6 +157,12 @@ class Contexts:
             raise CommandError(
                 Response.ERR_INVALID_PARAMETER, f"ring {ring} is not one of a context's {RINGS}"
             )
+        if context.core.is_full and context.core.is_stuck:
+            raise CommandError(
+                Response.ERR_OUT_OF_MEMORY,
+                f"all that context {number} was given waits for user events, and it takes no more",
+            )
+        self._last = context.core
         return context.core
 
     def _detach(self, context: RenderContext, resource: Resource) -> None:
@@ -172,6 +194,8 @@ class Contexts:
             context = RenderContext(int(state["number"]), str(state["label"]), core)
             context.attached = dict.fromkeys(state["attached"])
             self._table[context.number] = context
+            if core is not None and core.is_full:
+                self._last = core
 
 
 def check_stream(size: int, given: int) -> None:

@@ -104,6 +104,8 @@ class VirtioGpu(VirtioDevice):
         self.resources = Resources(board.memory, display.memory)
         self.contexts = Contexts(self.core)
         self.fences = Fences(self._answer)
+        self._stalled = False
+        """Whether requests wait in their queue until a context has room for more."""
         self._shown = 0
         """The resource that the scanout shows; 0: none."""
         self.vnc = serve(name, board, display, self.scanout)
@@ -117,8 +119,7 @@ class VirtioGpu(VirtioDevice):
         self._forget()
 
     def on_queue_reset(self, index: int) -> None:
-        if index == _CONTROL:
-            self.fences.forget()
+        self.fences.forget(self.queues[index])
 
     def describe(self) -> list[str]:
         return [] if self.core is None else self.core.describe()
@@ -156,12 +157,18 @@ class VirtioGpu(VirtioDevice):
     # -- requests -----------------------------------------------------------------------------
 
     def on_queue(self, index: int) -> None:
+        if index == _CONTROL and self.contexts.are_full:
+            self._stalled = True
+            return
         for chain in self.chains(index):
             header = chain.read(0, HEADER.size)
             if len(header) < HEADER.size:
                 self.fail(index, "has a request without a header")
                 return
             self._take(chain, Header(*HEADER.unpack(header)))
+            if index == _CONTROL and self.contexts.are_full:
+                self._stalled = True
+                return
 
     def _take(self, chain: Chain, header: Header) -> None:
         stream: bytes | None = None
@@ -183,7 +190,7 @@ class VirtioGpu(VirtioDevice):
             answer = Header(response, 0, 0, 0, 0).pack() + payload
             if stream is not None:
                 core = self.contexts.ring(header.ctx_id, self._ring(header))
-                core.submit(self._ring(header), stream, _nobody_waits)
+                core.submit(self._ring(header), stream, self._go_on)
             self._answer(chain, answer)
             return
         answer = header._replace(type=response, flags=flags).pack() + payload
@@ -222,8 +229,19 @@ class VirtioGpu(VirtioDevice):
         if core is None:
             self.fences.signal(fence.tag)
         else:
-            signal = partial(self.fences.signal, fence.tag)
+            signal = partial(self._signal, fence.tag)
             core.submit(ring, stream or b"", signal, fence.tag)
+
+    def _signal(self, tag: int) -> None:
+        """What a fence waits for is complete."""
+        self.fences.signal(tag)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Something is complete: there may be room for requests that wait."""
+        if self._stalled and not self.contexts.are_full:
+            self._stalled = False
+            self.on_queue(_CONTROL)
 
     def _answer(self, chain: Chain, answer: bytes) -> None:
         self.complete(chain, chain.write(answer))
@@ -443,7 +461,8 @@ class VirtioGpu(VirtioDevice):
             "shown": shown,
             "core": None if self.core is None else self.core.save(),
             "contexts": self.contexts.save(),
-            "fences": self.fences.save(),
+            "fences": self.fences.save(self.queues),
+            "stalled": self._stalled,
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -454,11 +473,12 @@ class VirtioGpu(VirtioDevice):
             self.core.load(state["core"], self._signal_of)
         self.contexts.load(state["contexts"])
         super().load(state)
-        self.fences.load(self.queues[_CONTROL], state["fences"])
+        self.fences.load(self.queues, state["fences"])
+        self._stalled = bool(state["stalled"])
 
     def _signal_of(self, context: Any, ring: int, tag: int) -> Callable[[], None]:
         """What a submission of a snapshot calls when it is complete."""
-        return partial(self.fences.signal, tag)
+        return partial(self._signal, tag)
 
     def _shown_in(self, shown: list[int] | None) -> Picture | None:
         """The picture that a snapshot says is shown."""
@@ -483,6 +503,7 @@ class VirtioGpu(VirtioDevice):
     def _forget(self) -> None:
         self.fences.reset()
         self.contexts.clear()
+        self._stalled = False
         self._show(0, None)
         self.scanout.set_cursor(None)
         self.scanout.move_cursor(0, 0)
@@ -512,10 +533,6 @@ _HANDLERS: dict[Command, Handler] = {
     Command.UPDATE_CURSOR: VirtioGpu._update_cursor,
     Command.MOVE_CURSOR: VirtioGpu._move_cursor,
 }
-
-
-def _nobody_waits() -> None:
-    """The signal of a submission without a fence."""
 
 
 def _entry_bytes(count: int) -> int:

@@ -7,7 +7,7 @@ share one timeline, on which the driver takes the answer to one for the end of a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypervisor.device.virtio import Chain, Queue
@@ -56,6 +56,9 @@ class Fences:
         fence.is_done = True
         if not fence.is_shared:
             self._complete(fence)
+        self._complete_shared()
+
+    def _complete_shared(self) -> None:
         while self._shared and self._shared[0].is_done:
             self._complete(self._shared.popleft())
 
@@ -65,13 +68,17 @@ class Fences:
             if fence.context == context:
                 self.signal(fence.tag)
 
-    def forget(self) -> None:
-        """No request that waits is answered any more."""
-        self._pending.clear()
-        self._shared.clear()
+    def forget(self, queue: Queue) -> None:
+        """No request of a queue is answered any more."""
+        for tag, fence in list(self._pending.items()):
+            if fence.chain.queue is queue:
+                del self._pending[tag]
+        self._shared = deque(fence for fence in self._shared if fence.tag in self._pending)
+        self._complete_shared()
 
     def reset(self) -> None:
-        self.forget()
+        self._pending.clear()
+        self._shared.clear()
         self._last = 0
 
     def _complete(self, fence: Fence) -> None:
@@ -80,12 +87,13 @@ class Fences:
 
     # -- snapshots ----------------------------------------------------------------------------
 
-    def save(self) -> dict[str, Any]:
+    def save(self, queues: Sequence[Queue]) -> dict[str, Any]:
         return {
             "last": self._last,
             "pending": [
                 {
                     "tag": fence.tag,
+                    "queue": queues.index(fence.chain.queue),
                     "head": fence.chain.head,
                     "writable": [list(segment) for segment in fence.chain.writable],
                     "answer": fence.answer,
@@ -97,10 +105,13 @@ class Fences:
             ],
         }
 
-    def load(self, queue: Queue, state: dict[str, Any]) -> None:
-        """ValueError where a snapshot cannot be right. The queue is loaded before."""
+    def load(self, queues: Sequence[Queue], state: dict[str, Any]) -> None:
+        """ValueError where a snapshot cannot be right. The queues are loaded before."""
         self.reset()
         for saved in state["pending"]:
+            if not 0 <= saved["queue"] < len(queues):
+                raise ValueError("the snapshot has a GPU fence of a queue that is not there")
+            queue = queues[saved["queue"]]
             segments = [(int(address), int(size)) for address, size in saved["writable"]]
             if (
                 len(saved["answer"]) > MAX_ANSWER

@@ -28,8 +28,15 @@ _NAP = 20e-6
 _NAPS = 4
 OUT_OF_RESOURCES = -5
 _STATUS, _COMPLETE = cl.event_info.COMMAND_EXECUTION_STATUS, cl.command_execution_status.COMPLETE
+ERROR_IN_WAIT_LIST = -14
+MAX_FAILED = 1 << 18
+"""Failures that are remembered: more than commands can be pending."""
 VALUE, MEMORY, SAMPLER, LOCAL, NULL = range(5)
 """How a kernel's argument is given."""
+
+
+class _AfterFailureError(Exception):
+    """What an operation comes after has failed."""
 
 
 class Executor:
@@ -43,7 +50,12 @@ class Executor:
         self._device = device
         self._queue = cl.CommandQueue(self._context)
         self._progress = progress
-        self._running: deque[Any] = deque()
+        self._running: deque[tuple[int, Any, Any]] = deque()
+        """Of each its index in its message, its event, and the numbers of those it comes after."""
+        self._before = 0
+        """Operations of earlier messages: they are numbered from 1."""
+        self._failed: dict[int, None] = {}
+        """The numbers of operations that failed."""
         self.memories = memories = Memories(self._context, self._queue, sharing)
         self._programs: dict[int, Any] = {}
         self._kernels: dict[int, Any] = {}
@@ -79,29 +91,44 @@ class Executor:
             "image_to_buffer": self._image_to_buffer,
             "buffer_to_image": self._buffer_to_image,
             "fill_image": self._fill_image,
+            "nothing": self._nothing,
+            "failed": self._note_failed,
             "save": self._save,
             "restore": self._restore,
         }
 
     def run(self, operations: list[tuple[Any, ...]]) -> list[tuple[int, int]]:
-        """Execute all; (index, error) of those that failed."""
+        """Execute all; (index, error) of those that failed. One that comes "after" others is not
+        done where one of those failed."""
         failed: list[tuple[int, int]] = []
         calls, running = self._operations, self._running
         for index, operation in enumerate(operations):
+            after: Any = ()
+            if operation[0] == "after":
+                _, after, operation = operation
             try:
+                if after and self._has_failed(after):
+                    raise _AfterFailureError
                 event = calls[operation[0]](*operation[1:])
+                if after and event is None:
+                    self._settle_until(0, failed)
+                    if self._has_failed(after):
+                        raise _AfterFailureError
             except cl.Error as error:
-                failed.append((index, error.code))
+                self._fail(index, error.code, failed)
+            except _AfterFailureError:
+                self._fail(index, ERROR_IN_WAIT_LIST, failed)
             except Exception:  # what it names could not be made, or memory is short
-                failed.append((index, OUT_OF_RESOURCES))
+                self._fail(index, OUT_OF_RESOURCES, failed)
             else:
                 if event is not None:
-                    running.append((index, event))
+                    running.append((index, event, after))
                     if len(running) > WINDOW:
                         self._settle_until(WINDOW // 2, failed)
                     continue
             self._progress[0] += 1
         self._settle_until(0, failed)
+        self._before += len(operations)
         return failed
 
     def _settle_until(self, count: int, failed: list[tuple[int, int]]) -> None:
@@ -120,12 +147,31 @@ class Executor:
                 self._settle(failed)
 
     def _settle(self, failed: list[tuple[int, int]]) -> None:
-        index, event = self._running.popleft()
+        index, event, after = self._running.popleft()
         try:
             event.wait()
         except cl.Error as error:
-            failed.append((index, error.code))
+            self._fail(index, error.code, failed)
+        else:
+            if after and self._has_failed(after):
+                self._fail(index, ERROR_IN_WAIT_LIST, failed)
         self._progress[0] += 1
+
+    def _has_failed(self, numbers: list[int]) -> bool:
+        return not self._failed.keys().isdisjoint(numbers)
+
+    def _fail(self, index: int, code: int, failed: list[tuple[int, int]]) -> None:
+        failed.append((index, code))
+        self._failed[self._before + index + 1] = None
+        if len(self._failed) > MAX_FAILED:
+            del self._failed[next(iter(self._failed))]
+
+    def _nothing(self) -> None:
+        """A marker: it may come after others that fail."""
+
+    def _note_failed(self, numbers: list[int]) -> None:
+        """These failed at a worker before."""
+        self._failed.update(dict.fromkeys(numbers))
 
     def _after_all(self, call: Callable[..., Any]) -> Callable[..., None]:
         """What changes memory from this thread waits for the device."""

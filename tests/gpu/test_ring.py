@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from gpu import protocol as p
-from gpu.ring import BROKEN, DESCRIPTOR, ENABLE, ENABLED, LOST, MAGIC, RESET, RingGpu
+from gpu.core import schedule
+from gpu.ring import BROKEN, DESCRIPTOR, ENABLE, ENABLED, LOST, MAGIC, NO_DEVICE, RESET, RingGpu
 from hypervisor.device.testing import Bench, BenchMemory
 
 RAM = 0x8000_0000
@@ -228,6 +229,45 @@ def test_lost_worker_shows_in_the_status(guest: Guest) -> None:
     assert guest.load("STATUS") == ENABLED | LOST
 
 
+def test_ring_takes_no_more_than_can_be_pending(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "MAX_PENDING", 4)
+    fences = [guest.put(p.FlushScanout().encode()) for _ in range(5)]
+
+    guest.ring()
+    taken = guest.load("TAKEN")
+    other = Guest()
+    other.bench.memory.data[:] = guest.bench.memory.data[:]
+    other.device.load(guest.device.save())
+    found = []
+    for each in (guest, other):
+        each.bench.clock.advance(1 << 50)
+        found.append((each.load("TAKEN"), each.load("FENCE", 8)))
+    other.device.close()
+
+    assert taken == 2
+    assert found == [(5, fences[-1])] * 2
+
+
+@pytest.mark.parametrize("stream", [p.CreateContext(id=1).encode(), b""])
+def test_state_says_whether_the_host_has_no_device(
+    stream: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OCL_ICD_VENDORS", "/nonexistent")
+    one, other = Guest(), Guest()
+    one.enable()
+    one.put(stream)
+    one.ring()
+
+    other.device.load(one.device.save())
+    found = one.load("STATUS"), other.load("STATUS")
+    one.device.close()
+    other.device.close()
+
+    assert found == (ENABLED | NO_DEVICE * bool(stream),) * 2
+
+
 def test_state_has_the_picture_and_the_fences(guest: Guest) -> None:
     guest.run(
         p.GrantMemory(blob=2, ranges=(DATA, 4096)),
@@ -285,7 +325,7 @@ def test_stream_with_many_flushes_shows_the_picture_once(guest: Guest) -> None:
     guest.run(*[p.FlushScanout()] * 100)
 
     assert len(seen) == 1
-    assert guest.device._flushes == []
+    assert not any(guest.device._flushes)
 
 
 def test_streams_with_the_same_fence_are_each_shown(guest: Guest) -> None:

@@ -82,8 +82,17 @@ def set_argument(context: Schedule, command: protocol.SetArgument, found: Found)
         wanted = size_of(described.type_name)
         if wanted is not None and size != wanted:
             raise refuse(Status.INVALID_ARG_SIZE)
+    _set(context, kernel, command.index, Argument(VALUE, command.value))
+
+
+def _set(context: Schedule, kernel: Kernel, index: int, argument: Argument) -> None:
     assert kernel.arguments is not None
-    kernel.arguments[command.index] = Argument(VALUE, command.value)
+    before = kernel.arguments[index]
+    more = argument.size - (before.size if before is not None else 0)
+    if more:
+        context.hold(more)
+        kernel.host += more
+    kernel.arguments[index] = argument
     kernel.checked = None
 
 
@@ -117,8 +126,7 @@ def set_argument_object(
         check_scope(kernel, thing)
     if described is not None:
         _check_object(thing, described)
-    kernel.arguments[command.index] = _object_argument(thing)
-    kernel.checked = None
+    _set(context, kernel, command.index, _object_argument(thing))
 
 
 def _object_argument(thing: Object | None) -> Argument:
@@ -149,6 +157,4 @@ def set_argument_local(context: Schedule, command: protocol.SetArgumentLocal, fo
         raise refuse(Status.INVALID_ARG_VALUE)
     if command.size > context.gpu.limits.local:
         raise refuse(Status.INVALID_ARG_SIZE)
-    assert kernel.arguments is not None
-    kernel.arguments[command.index] = Argument(LOCAL, command.size)
-    kernel.checked = None
+    _set(context, kernel, command.index, Argument(LOCAL, command.size))

@@ -17,6 +17,8 @@ from gpu.opencl import Status
 MAX_COST = 3_600_000_000_000
 """ns of virtual time that one command costs at most."""
 _MOST_KNOWN = 256
+_LAUNCH_BYTES = 512
+"""What a known launch takes of the hypervisor's memory, about."""
 _Grid = tuple[int, tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Dimensions, global size, local size and offset, as a command has them."""
 
@@ -42,7 +44,11 @@ def _run(
     arguments, objects = _needed(context, kernel)
     if not launch.is_ready:
         if len(kernel.launches) >= _MOST_KNOWN:
+            context.hold(-len(kernel.launches) * _LAUNCH_BYTES)
+            kernel.host -= len(kernel.launches) * _LAUNCH_BYTES
             kernel.launches.clear()
+        context.hold(_LAUNCH_BYTES)
+        kernel.host += _LAUNCH_BYTES
         kernel.launches[grid] = launch
         launch.is_ready = True
         if launch.local_size is not None and context.gpu.limits.has_groups and not context.lost:

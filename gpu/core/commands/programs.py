@@ -33,6 +33,8 @@ _LINK_FLAGS = re.compile(
     r"-create-library|-enable-link-options|-cl-(denorms-are-zero|no-signed-zeros"
     r"|unsafe-math-optimizations|finite-math-only|fast-relaxed-math)"
 )
+_LANGUAGE = "-cl-std=CL1.2"
+"""What a build that names no version of OpenCL C is of, as the device's is; hosts may differ."""
 _DEFINITION = re.compile(r"[A-Za-z_]\w*(\(.*\))?(=.*)?", re.DOTALL)
 
 
@@ -57,6 +59,8 @@ def clean_options(options: bytes, error: Status) -> bytes:
             cleaned.append(word)
         else:
             raise refuse(error)
+    if not any(word.startswith("-cl-std=") for word in cleaned):
+        cleaned.insert(0, _LANGUAGE)
     return " ".join(cleaned).encode()
 
 
@@ -72,10 +76,10 @@ def create_program(context: Schedule, command: protocol.CreateProgram, found: Fo
     source = command.source.rstrip(b"\0")
     if not source or b"\0" in source:
         raise refuse(Status.INVALID_VALUE)
-    context.add(
-        command.id,
-        Program(context.new_number(), found["context"], recipe=("source", source)),
+    program = Program(
+        context.new_number(), found["context"], recipe=("source", source), host=len(source)
     )
+    context.add(command.id, program)
 
 
 @handles(protocol.CreateProgramWithBinary)
@@ -121,8 +125,11 @@ def compile_program(context: Schedule, command: protocol.CompileProgram, found: 
             raise refuse(Status.INVALID_PROGRAM)
         headers.append((name, header.recipe))
     recipe = ("compile", program.recipe[1], tuple(headers), options)
-    if _weight(recipe) > MAX_RECIPE:
+    weight = _weight(recipe)
+    if weight > MAX_RECIPE:
         raise refuse(Status.OUT_OF_HOST_MEMORY)
+    context.hold(len(program.recipe[1]) + weight - program.host)
+    program.host = len(program.recipe[1]) + weight
     _start(context, program, recipe)
     return "build", program.build
 
@@ -145,7 +152,7 @@ def link_program(context: Schedule, command: protocol.LinkProgram, found: Found)
             raise refuse(Status.OUT_OF_HOST_MEMORY)
         parts.append(part.build.recipe)
     recipe = ("link", tuple(parts), options)
-    program = Program(context.new_number(), found["context"], recipe=recipe)
+    program = Program(context.new_number(), found["context"], recipe=recipe, host=weight)
     context.add(command.id, program)
     _start(context, program, recipe)
     return "build", program.build
@@ -166,20 +173,16 @@ def _is_compiled(program: Program) -> bool:
 
 def _start(context: Schedule, program: Program, recipe: Recipe | None) -> None:
     """Begin a build. It costs its queue-less time on the submission's fence."""
-    under_way = [
-        thing.build
-        for thing in context.table.values()
-        if isinstance(thing, Program) and thing.build is not None and thing.build.is_running
-    ]
+    under_way = context.under_way = [each for each in context.under_way if each.is_running]
     if len(under_way) >= MAX_BUILDS:
         under_way[0].join()
-    if program.build is not None:
-        program.build.close()
     builds = context.gpu.builds
-    if recipe is None:
-        program.build = builds.known(program.recipe[1])
-    else:
-        program.build = builds.build(recipe)
+    before, program.build = program.build, None
+    if before is not None:
+        context.let_go(before)
+    program.build = builds.known(program.recipe[1]) if recipe is None else builds.build(recipe)
+    context.keep(program.build)
+    under_way.append(program.build)
     if program.is_loaded:
         context.operate("drop", program.number)
         program.is_loaded = False

@@ -53,6 +53,7 @@ def create_queue(context: Schedule, command: protocol.CreateQueue, found: Found)
         is_profiling=QueueProperties.PROFILING in properties,
         priority=command.priority,
         unsent={},
+        since={},
     )
     context.add(command.id, queue)
 
@@ -108,15 +109,21 @@ def waits_of(found: Found, queue: Queue) -> list[Work]:
 def marker(context: Schedule, command: protocol.Marker, found: Found) -> None:
     queue = found["queue"]
     waits = waits_of(found, queue)
-    context.enqueue(_after(queue, bool(waits)), waits or list(queue.unsent), command.event)
+    if waits:
+        context.enqueue(Work(queue), waits, command.event)
+    else:
+        context.gather(_after(queue), command.event)
 
 
 @handles(protocol.Barrier)
 def barrier(context: Schedule, command: protocol.Barrier, found: Found) -> None:
     queue = found["queue"]
     waits = waits_of(found, queue)
-    work = _after(queue, bool(waits))
-    context.enqueue(work, waits or list(queue.unsent), command.event)
+    work = Work(queue) if waits else _after(queue)
+    if waits:
+        context.enqueue(work, waits, command.event)
+    else:
+        context.gather(work, command.event)
     queue.barrier = work
 
 
@@ -127,15 +134,11 @@ def flush(context: Schedule, command: protocol.Flush, found: Found) -> None:
 
 @handles(protocol.Finish)
 def finish(context: Schedule, command: protocol.Finish, found: Found) -> None:
-    queue = found["queue"]
-    work = _after(queue, waits_only=False)
-    waits = list(queue.unsent)
-    context.enqueue(work, waits)
+    context.gather(_after(found["queue"]))
 
 
-def _after(queue: Queue, waits_only: bool) -> Work:
-    """A command that does nothing, and is complete when the queue's all are."""
+def _after(queue: Queue) -> Work:
+    """A command that does nothing, and is complete when all that its queue was given is."""
     work = Work(queue)
-    if not waits_only:
-        work.start = queue.end
+    work.start = queue.end
     return work

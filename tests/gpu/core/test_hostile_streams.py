@@ -123,7 +123,8 @@ class PaperWorker:
 
     def send(self, message: tuple[int, list[tuple[Any, ...]]], fd: int | None = None) -> None:
         number, operations = message
-        for name, *arguments in operations:
+        for operation in operations:
+            name, *arguments = operation[2] if operation[0] == "after" else operation
             getattr(self, f"_{name}", self._ignore)(*arguments)
         self._replies.append({"done": number, "failed": [], "copied": 0})
 
@@ -252,6 +253,8 @@ class PaperBuild(Build):
     def __init__(self, recipe: tuple[Any, ...], built: Built) -> None:
         self.recipe = recipe
         self.key = "k"
+        self.users = self.host = 0
+        self._admit = lambda build, size: True
         self._worker = None
         self._built = built
 

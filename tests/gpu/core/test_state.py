@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,8 @@ import pytest
 
 from gpu import protocol as p
 from gpu.core.context import Context
+from gpu.core.load import write_file
+from gpu.core.save import read_file
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
 
 ADD = "__kernel void add(__global uint *a, uint n) { a[get_global_id(0)] += n; }"
@@ -155,3 +158,16 @@ def test_kernels_compiled_for_a_size_of_work_groups_are_so_after_a_restore(
 
     assert after.context.table[10].groups == ("8-1-1",)
     assert after.read(0, 256) == struct.pack("<I", 14) * 64
+
+
+def test_files_are_read_and_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    pread, write = os.pread, os.write
+    monkeypatch.setattr(os, "pread", lambda fd, size, at: pread(fd, min(size, 7), at))
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:7]))
+    data = bytes(range(100))
+    fd = os.memfd_create("contents")
+
+    write_file(fd, data)
+
+    assert read_file(fd, len(data)) == data
+    os.close(fd)

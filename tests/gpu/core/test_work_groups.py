@@ -58,10 +58,10 @@ def sizes_sent(guest: GuestBench, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     operate = guest.context.link.operate
 
-    def spy(operation: tuple[Any, ...], concern: Any = None) -> None:
+    def spy(operation: tuple[Any, ...], *more: Any) -> int:
         if operation[0] == "group":
             found.append(operation[2])
-        operate(operation, concern)
+        return operate(operation, *more)
 
     monkeypatch.setattr(guest.context.link, "operate", spy)
     return found

@@ -22,6 +22,8 @@ class FakeContext:
         self.submitted = []
         self.waiting = []
         self.closed = False
+        self.is_full = False
+        self.is_stuck = False
 
     def grant(self, blob, pieces):
         self.blobs[blob] = list(pieces)

@@ -10,6 +10,7 @@ from gpu.virtio_gpu.device import VirtioGpu
 from gpu.virtio_gpu.protocol import Command, Header, Response
 
 OK = Response.OK_NODATA
+
 FENCE, RING = protocol.FLAG_FENCE, protocol.FLAG_FENCE | protocol.FLAG_INFO_RING_IDX
 
 
@@ -257,3 +258,30 @@ def test_number_of_contexts_is_bounded(driver):
     kinds = [driver.context(number, 0) for number in range(1, 66)]
 
     assert kinds[63:] == [OK, Response.ERR_OUT_OF_MEMORY]
+
+
+def test_requests_wait_in_their_queue_while_a_context_is_full(core, driver):
+    driver.context(1)
+    driver.submit(b"a", flags=FENCE, fence=1)
+    core.made[0].is_full = True
+    driver.submit(b"b")
+    behind = driver.request(Command.GET_DISPLAY_INFO)
+    driver.queues[0].used()
+    early = len(core.made[0].submitted)
+
+    core.made[0].is_full = False
+    core.made[0].complete(0)
+
+    assert early == 1
+    assert [stream for _, stream in core.made[0].submitted] == [b"a", b"b"]
+    assert behind.head in [head for head, _ in driver.queues[0].used()]
+
+
+def test_context_that_is_full_for_good_is_given_an_error(core, driver):
+    driver.context(1)
+    core.made[0].is_full = core.made[0].is_stuck = True
+
+    offer = driver.submit(b"a", flags=RING, fence=1, ring=1)
+
+    assert unpack_from("<I", offer.data())[0] == Response.ERR_OUT_OF_MEMORY
+    assert core.made[0].submitted == []

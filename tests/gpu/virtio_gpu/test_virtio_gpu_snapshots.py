@@ -77,6 +77,22 @@ def test_fences_in_flight_are_answered_after_a_restore(shown, build, bench):
     assert other.save()["fences"]["pending"] == []
 
 
+def test_fenced_cursor_request_is_answered_in_its_queue(bench, build, shown):
+    gpu, driver = shown
+    driver.context(1)
+    driver.submit(b"a", flags=1, fence=1)
+    cursor = driver.request(Command.MOVE_CURSOR, 0, 5, 6, 0, 0, 0, header=(1, 2, 0, 0), queue=1)
+    for queue in driver.queues[:2]:
+        queue.used()
+    other = build(bench, **OPTIONS)
+
+    other.load(cbor2.loads(cbor2.dumps(gpu.save())))
+    other.core.made[0].complete(0)
+
+    assert len(driver.queues[0].used()) == 1
+    assert [head for head, _ in driver.queues[1].used()] == [cursor.head]
+
+
 def test_watchers_see_the_restored_picture(shown):
     gpu, _ = shown
     state = gpu.save()
