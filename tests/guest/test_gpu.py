@@ -161,9 +161,11 @@ def test_killed_worker_fails_its_context_alone(machine: Machine, ask: Ask) -> No
     with killing(machine, "gpu-endless", "RUNNING spin") as killed:
         said = ask(machine, "(gpu-endless & gpu-nbody & wait)")
 
-    passed = [line for line in said.splitlines() if line.startswith("PASS")]
+    lines = said.splitlines()
+    passed = [line for line in lines if line.startswith("PASS")]
     assert len(killed) == 1
     assert sorted(passed) == ["PASS endless", "PASS nbody"]
+    assert lines.index("LOST spin") < lines.index("RUNNING set") < lines.index("PASS endless")
     assert len(machine.messages) == before + 1
     assert "is lost" in machine.messages[-1]
     assert ask(machine, "gpu-vector_add") == "PASS vector_add"

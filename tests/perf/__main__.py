@@ -1,4 +1,5 @@
-"""`python -m tests.perf`: what this machine costs, beside QEMU on the same guests.
+"""`python -m tests.perf`: what this machine costs, beside QEMU on the same guests, and what its GPU
+does, beside OpenCL without it.
 
 Everything is the host's wall time, the median of some runs that alternate between the two, so
 that a busy host is unfair to neither. Needs the guest images, QEMU and ziglang.
@@ -27,7 +28,7 @@ from tests.perf.emulators import (
     time_ours,
     time_qemu,
 )
-from tests.perf.table import Row, as_markdown, as_text, put_in_readme
+from tests.perf.table import PEERS, Row, as_markdown, as_text, put_in_readme, tables
 
 MEBIBYTE = 1 << 20
 
@@ -99,6 +100,13 @@ def mmio_rows(runs: int, folder: Path) -> list[Row]:
     return [Row(name, "us", seconds * 1e6, target=3.0) for name, seconds in figures.items()]
 
 
+def gpu_rows(runs: int, folder: Path) -> list[Row]:
+    guest = guests.gpu_guest(Images(), folder)
+    time_ours(guest)  # from here on what the guest compiles is in the cache
+    timings = [time_ours(guest) for _ in range(runs)]
+    return gpu.rows(runs, folder, _between(timings, "launches") / guests.LAUNCHES)
+
+
 GROUPS: dict[str, Callable[[int, Path], list[Row]]] = {
     "boot": boot_rows,
     "loops": loop_rows,
@@ -106,14 +114,14 @@ GROUPS: dict[str, Callable[[int, Path], list[Row]]] = {
     "mmio": mmio_rows,
     "disk": disk_rows,
     "tools": debugging.rows,
-    "gpu": gpu.rows,
+    "gpu": gpu_rows,
 }
 
 
 def main() -> int:
     options = _parser().parse_args()
     rows: list[Row] = []
-    host = _host(options.runs)
+    hosts = {name: _host(options.runs, name) for name in PEERS}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         for name in options.only or GROUPS:
             try:
@@ -121,14 +129,16 @@ def main() -> int:
             except BenchmarkError as error:
                 print(f"{name}: {error}", file=sys.stderr)
                 return 1
-    print(as_text(rows))
-    print(f"\n{host}")
+    found = tables(rows)
+    for name, each in found.items():
+        print(f"{as_text(each)}\n\n{hosts[name]}\n")
     if options.json is not None:
-        document = {"host": host, "rows": [row.data() for row in rows]}
+        document = {"hosts": hosts, "rows": [row.data() for row in rows]}
         options.json.write_text(json.dumps(document, indent=2) + "\n")
     if options.readme:
         try:
-            put_in_readme(guests.ROOT / "README.md", as_markdown(rows, host))
+            for name, each in found.items():
+                put_in_readme(guests.ROOT / "README.md", name, as_markdown(each, hosts[name]))
         except (OSError, ValueError) as error:
             print(error, file=sys.stderr)
             return 1
@@ -140,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=5, help="runs to take medians of")
     parser.add_argument("--only", action="append", choices=GROUPS, help="may repeat")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    parser.add_argument("--readme", action="store_true", help="put the table in README.md")
+    parser.add_argument("--readme", action="store_true", help="put the tables in README.md")
     return parser
 
 
@@ -167,13 +177,17 @@ def _overhead(timings: list[Timing]) -> float:
     return max(timing.overhead for timing in timings) / MEBIBYTE
 
 
-def _host(runs: int) -> str:
+def _host(runs: int, table: str) -> str:
     """A sentence on where the figures come from."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     processor = f"{len(models)} x {models[0]}" if models else platform.machine()
+    if table == "gpu-bench":
+        peers = "after as many by pyopencl on the same OpenCL device"
+    else:
+        peers = f"in turn with QEMU {qemu_version()} (TCG)"
     return (
-        f"Medians of {runs} runs in turn with QEMU {qemu_version()} (TCG) on {processor}, "
+        f"Medians of {runs} runs {peers} on {processor}, "
         f"Python {platform.python_version()}; the host's load before was {os.getloadavg()[0]:.1f}."
     )
 

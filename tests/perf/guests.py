@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpu.guest.build import HERE as LIBRARY_SOURCES
+from gpu.guest.build import build_library
 from hypervisor.images import Images, cpio
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +49,16 @@ while [ ! -b /dev/vda ]; do /bin/busybox sleep 0.1; done
 /diskread /dev/vda sequential {DISK_BYTES}
 /diskread /dev/vda random {RANDOM_READS}
 /diskread /dev/vda deep {RANDOM_READS}
+exec /bin/busybox poweroff -f
+"""
+
+LAUNCHES = 1000
+GPU = """#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sysfs /sys
+/bin/busybox mount -t devtmpfs devtmpfs /dev
+for module in $(/bin/busybox cat /etc/modules); do /bin/busybox modprobe $module; done
+/gpulaunch
 exec /bin/busybox poweroff -f
 """
 
@@ -133,13 +145,32 @@ def disk_guest(images: Images, folder: Path) -> Guest:
     )
 
 
-def compile_program(name: str, output: Path, target: str = "riscv64-linux-musl") -> None:
-    """A program of ours for the guest, static."""
+def gpu_guest(images: Images, folder: Path) -> Guest:
+    """Launches empty kernels by OpenCL on the virtual GPU."""
+    library = build_library("riscv64", "gnu", folder)
+    program = folder / "gpulaunch"
+    options = [f"-I{LIBRARY_SOURCES / 'linux'}", f"-I{LIBRARY_SOURCES / 'examples'}", str(library)]
+    compile_program("gpulaunch", program, "riscv64-linux-gnu.2.31", *options)
+    return Guest(
+        str(ROOT / "configs" / "riscv64-gpu.yaml"),
+        images.path("image:debian-riscv64-current/linux"),
+        _archive(
+            images.path("image:debian-riscv64-current/gpu"), folder / "gpu.cpio", GPU, program
+        ),
+        SETTLED,
+    )
+
+
+def compile_program(
+    name: str, output: Path, target: str = "riscv64-linux-musl", *options: str
+) -> None:
+    """A program of ours for the guest; static, where there are no `options` for the linker."""
     source = Path(__file__).with_name("programs") / f"{name}.c"
     subprocess.run(
         [
             *(sys.executable, "-m", "ziglang", "cc", "-target", target),
-            *("-static", "-O2", "-s", "-Wall", "-Wextra", "-o", str(output), str(source)),
+            *(options or ("-static",)),
+            *("-O2", "-s", "-Wall", "-Wextra", "-o", str(output), str(source)),
         ],
         check=True,
     )

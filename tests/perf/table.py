@@ -1,4 +1,4 @@
-"""The results: rows with targets, as a table for the terminal, JSON and the README."""
+"""The results: rows with targets, as tables for the terminal, JSON and the README."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-HEADINGS = ("what", "ours", "QEMU", "ratio", "target", "")
+PEERS = {"bench": "QEMU", "gpu-bench": "native"}
+"""The tables by their names in the README, and what stands beside ours in each."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: ours, QEMU's where it has one, and the promise on it (None: information)."""
+    """One figure: ours, the peer's where it has one, and the promise on it (None: information)."""
 
     name: str
     unit: str
     ours: float
-    qemu: float | None = None
+    peer: float | None = None
     target: float | None = None
     of: Literal["ratio", "most", "least"] = "most"
-    """What `target` bounds: the ratio to QEMU's, or our figure from above or from below."""
+    """What `target` bounds: the ratio to the peer's, or our figure from above or from below."""
+    table: Literal["bench", "gpu-bench"] = "bench"
 
     @property
     def ratio(self) -> float | None:
-        return None if not self.qemu else self.ours / self.qemu
+        return None if not self.peer else self.ours / self.peer
 
     @property
     def met(self) -> bool | None:
@@ -50,7 +51,7 @@ class Row:
         return (
             self.name,
             self._with_unit(self.ours),
-            "" if self.qemu is None else self._with_unit(self.qemu),
+            "" if self.peer is None else self._with_unit(self.peer),
             "" if self.ratio is None else f"{self.ratio:.2f}x",
             self.promise,
             {None: "", True: "met", False: "missed"}[self.met],
@@ -65,10 +66,22 @@ class Row:
         return f"{text} {self.unit}"
 
 
+def tables(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each table that has any."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.table, []).append(row)
+    return found
+
+
+def _headings(rows: Sequence[Row]) -> tuple[str, ...]:
+    return "what", "ours", PEERS[rows[0].table], "ratio", "target", ""
+
+
 def as_text(rows: Sequence[Row]) -> str:
-    """Columns, aligned."""
-    lines = [HEADINGS, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+    """One table; columns, aligned."""
+    lines = [_headings(rows), *(row.cells() for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
             cell.ljust(width) if column in (0, 4) else cell.rjust(width)
@@ -80,21 +93,22 @@ def as_text(rows: Sequence[Row]) -> str:
 
 def as_markdown(rows: Sequence[Row], host: str) -> str:
     """A table for the README, misses in bold."""
-    lines = [_line(HEADINGS), "|---|---:|---:|---:|---|---|"]
+    lines = [_line(_headings(rows)), "|---|---:|---:|---:|---|---|"]
     for row in rows:
         cells = row.cells()
         lines.append(_line((*cells[:-1], "**missed**" if row.met is False else cells[-1])))
     return "\n".join([*lines, "", host])
 
 
-def put_in_readme(path: Path, text: str) -> None:
-    """Replace what is between the two comments; ValueError where they are not."""
+def put_in_readme(path: Path, table: str, text: str) -> None:
+    """Replace what is between a table's two comments; ValueError where they are not."""
+    begin, end = f"<!-- {table}:begin -->", f"<!-- {table}:end -->"
     old = path.read_text(encoding="utf-8")
-    before, begin, rest = old.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} has no section from {BEGIN} to {END}")
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    before, is_begun, rest = old.partition(begin)
+    _, is_ended, after = rest.partition(end)
+    if not is_begun or not is_ended:
+        raise ValueError(f"{path} has no section from {begin} to {end}")
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def _line(cells: Sequence[str]) -> str:

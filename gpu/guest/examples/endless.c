@@ -32,6 +32,7 @@ int main(void)
     cl_event event;
     start(0);
     size_t wrong = run("spin", value, &event) != CL_OUT_OF_RESOURCES;
+    printf("LOST spin\n");
     check(clGetEventInfo(event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status, &status, NULL),
           "clGetEventInfo");
     wrong += status != CL_OUT_OF_RESOURCES;

@@ -203,6 +203,8 @@ class Bench:
         self.offline = False
         self.messages: list[str] = []
         self.posted: list[Callable[[], None]] = []
+        self.is_watched = True
+        """Whether somebody wants events."""
         self.events: deque[Event] = deque(maxlen=MOST_EVENTS)
         """What devices published, the last of it."""
 
@@ -231,7 +233,7 @@ class Bench:
             callback()
 
     def wants(self, kind: type[Event]) -> bool:
-        return True
+        return self.is_watched
 
     def publish(self, event: Event) -> None:
         self.events.append(event)
