@@ -233,7 +233,8 @@ class History:
                     return Outcome("beginning", "the history begins here")
                 moment, outcome = found
                 self._go_to(moment)
-                if behind and outcome.kind == "watchpoint":
+                stop = outcome.stop
+                if behind and stop and stop.watchpoint and not stop.device:
                     self._do(self._machine.step, moment.hart)
                     if self._machine.clock.cell.units >= now.units:
                         self._go_to(now)
@@ -241,7 +242,8 @@ class History:
 
     def to_last_write(self, address: int, size: int = 8, *, hart: int | None = None) -> Outcome:
         """To before the store that wrote there last (guest-physical, or as `hart` sees it): outcome
-        `watchpoint`, which says what is stored. Raises HistoryError when none did."""
+        `watchpoint`, which says what is stored. If it was a device that wrote, to right behind
+        that. Raises HistoryError when nobody did."""
         now = self.here
         points = self._machine.breakpoints
         with self._travel(), points.lifted():
@@ -253,7 +255,7 @@ class History:
             if found is None:
                 self._go_to(now)
                 begin = self.beginning / 1e9
-                raise HistoryError(f"no hart wrote to {address:#x} since {begin:.6f} s")
+                raise HistoryError(f"nobody wrote to {address:#x} since {begin:.6f} s")
             moment, outcome = found
             self._go_to(moment)
         return outcome
@@ -384,9 +386,23 @@ class History:
                     break
                 found = here, outcome
             if found is not None:
-                return found
+                return self._place_of_transfer(*found)
             end = state.units
         return None
+
+    def _place_of_transfer(self, moment: Moment, outcome: Outcome) -> tuple[Moment, Outcome]:
+        """Where a device's write is what the last instruction did: the run found it at the safe
+        point after that."""
+        if outcome.stop is None or not outcome.stop.device:
+            return moment, outcome
+        machine, found = self._machine, (moment, outcome)
+        self._approach(max(moment.units - _MARGIN, self._states[0].units))
+        while machine.clock.cell.units <= moment.units and self.here != moment:
+            stepped = self._do(machine.step, moment.hart)
+            same = stepped.stop is not None and stepped.stop.device == outcome.stop.device
+            if same and self.here.units <= moment.units:
+                found = self.here, stepped
+        return found
 
     # -- states ---------------------------------------------------------------------------------
 

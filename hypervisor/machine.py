@@ -165,7 +165,7 @@ class Machine:
         for hart in self.cpu:
             hart.map_ram(self.memory.base, self.memory.size, self.memory.host_address)
             self.bus.connect(hart.engine)
-        self.breakpoints = Breakpoints(self.cpu, self.memory)
+        self.breakpoints = Breakpoints(self)
         self.reset()
         for each in description.trace:
             self.trace(each.events, each.to)
@@ -303,6 +303,9 @@ class Machine:
                         outcome = self.endings.timed_out(timeout)
                     # A step that is done is not begun again by who asked for a pause.
                     goes_on = outcome is None or outcome.kind == "paused"
+                    if goes_on and (transfer := self.breakpoints.take_transfer()) is not None:
+                        outcome = Outcome("watchpoint", str(transfer), stop=transfer)
+                        goes_on = False
                     if goes_on and self._stepping and self._stepping.stops.has_stepped():
                         outcome = self._stopped(self._stepping, Reason.STEP)
                     if outcome is None and self._has_arrived():
@@ -460,9 +463,11 @@ class Machine:
 
     def _stopped(self, hart: Hart, reason: int) -> Outcome:
         """For a debugger."""
+        if reason == Reason.STEP and (transfer := self.breakpoints.take_transfer()) is not None:
+            return Outcome("watchpoint", str(transfer), stop=transfer)
         stop = self.breakpoints.stop_of(hart, reason)
         kind = ("breakpoint", "step", "watchpoint")[reason - Reason.BREAKPOINT]
-        return Outcome(kind, f"hart {stop.hart} stopped at {stop.pc:#x}", stop=stop)
+        return Outcome(kind, str(stop), stop=stop)
 
     def _bound(self) -> int | None:
         """Where a safe point is wanted, in units; None where everywhere will do."""

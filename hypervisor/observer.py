@@ -77,6 +77,7 @@ class Observer:
         """When each hart last entered its interrupt handler (ns)."""
         self._traps: list[TrapTrace] = []
         self._follows_lines = False
+        self._on_dma: Callable[[str, int, int, bool], None] | None = None
         machine.events.on_change.append(self._changed)
 
     # -- what the machine builds with ------------------------------------------------------------
@@ -85,7 +86,10 @@ class Observer:
         """Guest RAM for the device `name`."""
 
         def seen(address: int, size: int, is_write: bool) -> None:
-            self._publish(DmaTransfer, name, address, size, is_write)
+            if self._machine.events.wants(DmaTransfer):
+                self._publish(DmaTransfer, name, address, size, is_write)
+            if self._on_dma is not None:
+                self._on_dma(name, address, size, is_write)
 
         memory = DeviceMemory(self._machine.memory, seen)
         self._memories.append(memory)
@@ -118,6 +122,12 @@ class Observer:
             event = replace(event, line=self._inputs.get((event.device, event.number), ""))
         self._machine.events.publish(event)
 
+    def follow_dma(self, seen: Callable[[str, int, int, bool], None] | None) -> None:
+        """Tell `seen` (device, address, size, is_write) of all that devices read and write, before
+        they do; or tell nobody."""
+        self._on_dma = seen
+        self._changed()
+
     def firmware_call(self, hart: Hart) -> None:
         """A hart calls the built-in firmware, which has not answered yet."""
         if self._machine.events.wants(FirmwareCall):
@@ -133,7 +143,7 @@ class Observer:
             if wants(MmioAccess):
                 window.watch(self._accessed)
         for memory in self._memories:
-            memory.watch(wants(DmaTransfer))
+            memory.watch(wants(DmaTransfer) or self._on_dma is not None)
         machine.clock.on_fire = self._fired if wants(TimerFired) else None
         self._follows_lines = wants(InterruptChange) or wants(InterruptAcknowledge)
         self._trace_traps(wants(Trap) or wants(InterruptTaken))

@@ -22,7 +22,7 @@ from hypervisor.cpu.stopping import READ, WRITE
 
 if TYPE_CHECKING:
     from hypervisor.cpu.hart import Hart
-    from hypervisor.memory import Memory
+    from hypervisor.machine import Machine
 
 Access = Literal["read", "write", "access"]
 _ACCESSES = {"read": READ, "write": WRITE, "access": READ | WRITE}
@@ -42,7 +42,8 @@ class Breakpoint:
 
 @dataclass(frozen=True, slots=True)
 class Watchpoint:
-    """Stops before a hart's load or store that touches watched bytes of RAM."""
+    """Stops before a hart's load or store that touches watched bytes of RAM, and behind a device's
+    (DMA), at the next safe point."""
 
     number: int
     address: int
@@ -67,14 +68,27 @@ class Stop:
     is_write: bool = False
     value: int = 0
     """What a store will write."""
+    device: str = ""
+    """Whose DMA met the watchpoint: that has happened, unlike a hart's access."""
+
+    def __str__(self) -> str:
+        if not self.device:
+            return f"hart {self.hart} stopped at {self.pc:#x}"
+        did = "wrote" if self.is_write else "read"
+        return (
+            f"{self.device} {did} {self.size} bytes at {self.address:#x}; "
+            f"hart {self.hart} is at {self.pc:#x}"
+        )
 
 
 class Breakpoints:
     """What a machine stops at. Change it only while the machine does not run."""
 
-    def __init__(self, harts: Sequence[Hart], memory: Memory) -> None:
-        self._harts = harts
-        self._memory = memory
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._harts: Sequence[Hart] = machine.cpu
+        self._memory = machine.memory
+        self._transfer: tuple[Watchpoint, str, int, int, bool] | None = None
         self._numbers = itertools.count(1)
         self._at: dict[int, list[Breakpoint]] = {}
         self._watching: dict[int, Watchpoint] = {}
@@ -100,7 +114,7 @@ class Breakpoints:
         self, address: int, size: int, kind: Access = "write", *, hart: int | None = None
     ) -> Watchpoint:
         """Stop before a load or store that touches `size` bytes at guest-physical `address`; with
-        `hart`, at the virtual address as that hart sees it now. What devices do counts not.
+        `hart`, at the virtual address as that hart sees it now.
 
         Raises StopError where no RAM is.
         """
@@ -117,6 +131,7 @@ class Breakpoints:
         self._watching[point.number] = point
         for each in self._harts:
             each.stops.place_watchpoint(point.number, physical, size, _ACCESSES[kind])
+        self._follow_devices()
         return point
 
     def remove(self, point: Breakpoint | Watchpoint) -> None:
@@ -125,6 +140,7 @@ class Breakpoints:
             del self._watching[point.number]
             for hart in self._harts:
                 hart.stops.remove_watchpoint(point.number)
+            self._follow_devices()
             return
         there = self._at.get(point.address, [])
         if point not in there:
@@ -145,6 +161,7 @@ class Breakpoints:
             for number in watching:
                 hart.stops.remove_watchpoint(number)
         self._at, self._watching = {}, {}
+        self._follow_devices()
         try:
             yield
         finally:
@@ -156,10 +173,36 @@ class Breakpoints:
                 for point in watching.values():
                     kind = _ACCESSES[point.kind]
                     hart.stops.place_watchpoint(point.number, point.physical, point.size, kind)
+            self._follow_devices()
 
     def clear(self) -> None:
         for point in list(self):
             self.remove(point)
+
+    def _follow_devices(self) -> None:
+        self._transfer = None
+        self._machine.observer.follow_dma(self._transferred if self._watching else None)
+
+    def _transferred(self, device: str, address: int, size: int, is_write: bool) -> None:
+        wanted = WRITE if is_write else READ
+        for point in self._watching.values():
+            first = max(address, point.physical)
+            length = min(address + size, point.physical + point.size) - first
+            if length > 0 and _ACCESSES[point.kind] & wanted and self._transfer is None:
+                self._transfer = point, device, first, length, is_write
+                self._machine.kick()
+
+    def take_transfer(self) -> Stop | None:
+        """At a safe point: what a device did to watched bytes since the last one."""
+        if self._transfer is None:
+            return None
+        point, device, address, size, is_write = self._transfer
+        self._transfer = None
+        hart = self._machine.turns.present
+        return Stop(
+            *(hart.index, hart.pc, None, point, address, size, is_write),
+            device=device,
+        )
 
     def stop_of(self, hart: Hart, reason: int) -> Stop:
         """What a hart's run ended at."""

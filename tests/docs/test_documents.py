@@ -7,6 +7,8 @@ A fenced block's first line says what it is:
 - `console`: commands (`$ `) and what they print. A line of `...` stands for any lines, and `...`
   in a line for any text. A command that ends in `# exit N` ends with that code.
 - `console guest`: the same, and it boots Linux.
+- `console typed`: one command on a terminal, Ctrl-A c where the page says so, and what is typed to
+  the monitor behind it.
 - `console host`: changes the host or wants a person; it is checked to be possible, not run.
 """
 
@@ -22,10 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import pexpect
 import pytest
 
 from hypervisor.images import Images
 from tools.main import cli
+from tools.monitor.text import PROMPT
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -158,6 +162,40 @@ def test_guests_print_what_the_document_shows(document: Path, tmp_path: Path) ->
 
     for command in commands(document, "guest"):
         type_command(command, tmp_path)
+
+
+def typed_sessions() -> list[tuple[Path, Block]]:
+    found = [(document, block) for document in DOCUMENTS for block in blocks(document)]
+    return [each for each in found if (each[1].language, each[1].word) == ("console", "typed")]
+
+
+@pytest.mark.parametrize(("document", "block"), typed_sessions(), ids=name_of)
+def test_monitor_answers_what_the_document_shows(
+    document: Path, block: Block, tmp_path: Path
+) -> None:
+    write_files(document, tmp_path)
+    before, *dialogue = re.split(rf"^{re.escape(PROMPT)}", block.text, flags=re.MULTILINE)
+    command, *shown = before.splitlines()
+    last = shown[-1].removesuffix("(Ctrl-A c)").rstrip()
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    words = ["-c", command.removeprefix("$ ")]
+    environment = dict(os.environ, PATH=path)
+    guest = pexpect.spawn(
+        *("bash", words), cwd=str(tmp_path), env=environment, timeout=HOST_SECONDS, encoding="utf-8"
+    )
+    guest.expect_exact(last)
+    guest.send("\x01c")
+    guest.expect_exact(PROMPT)
+
+    for typed, _, expected in (each.partition("\n") for each in dialogue[:-1]):
+        guest.send(f"{typed}\r")
+        guest.expect_exact(PROMPT)
+        answer = UNSEEN.sub("", guest.before).partition("\n")[2]
+        assert pattern(expected).fullmatch(answer), f"{typed}\n{answer}"
+    guest.send(f"{dialogue[-1].strip()}\r")
+    guest.expect(pexpect.EOF)
+    guest.close()
+    assert guest.exitstatus == 0
 
 
 MAKE = [c for d in DOCUMENTS for c in commands(d, "host") if c.text.startswith("make ")]

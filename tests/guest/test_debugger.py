@@ -38,6 +38,7 @@ TARGET = {
     "riscv64": ["riscv64-freestanding-none", "-mcpu=generic_rv64+m+a+c", "-mcmodel=medany"],
     "aarch64": ["aarch64-freestanding-none", "-mgeneral-regs-only"],
 }
+SYSTEM = {"riscv64": "mstatus", "aarch64": "SCTLR_EL1"}
 DEVICES = {
     "riscv64": "finisher: {type: sifive.test, at: 0x0010_0000}",
     "aarch64": "uart0: {type: arm.pl011, at: 0x0900_0000}",
@@ -70,17 +71,10 @@ class Server:
         self.process.kill()
         self.process.communicate()
 
-
-@pytest.fixture
-def debug() -> Iterator[Callable[..., str]]:
-    """`debug(machine, symbols, commands)`: what GDB prints."""
-    servers: list[Server] = []
-
-    def run(machine: Path | str, symbols: Path, *commands: str) -> str:
-        server = Server(machine)
-        servers.append(server)
+    def talk(self, symbols: Path, *commands: str) -> str:
+        """What GDB prints in a session."""
         lines = ["set pagination off", "set confirm off", f"file {symbols}"]
-        lines += [f"target remote {server.place}", *commands]
+        lines += [f"target remote {self.place}", *commands]
         words = [word for line in lines for word in ("-ex", line)]
         result = subprocess.run(
             ["gdb-multiarch", "-nx", "-q", "-batch", *words],
@@ -92,6 +86,16 @@ def debug() -> Iterator[Callable[..., str]]:
             check=False,
         )
         return result.stdout
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path | str], Server]]:
+    """`serve(machine)`: its GDB server."""
+    servers: list[Server] = []
+
+    def run(machine: Path | str) -> Server:
+        servers.append(Server(machine))
+        return servers[-1]
 
     yield run
     for server in servers:
@@ -108,13 +112,12 @@ def kernel_symbols(machine: str, path: Path) -> Path:
     ("arch", "watched"), [("riscv64", "*(long*)&jiffies"), ("aarch64", "-location *(long*)$sp")]
 )
 def test_debian_kernel_is_debugged_by_symbol_and_back_to_a_write(
-    arch: str, watched: str, debug: Callable[..., str], tmp_path: Path
+    arch: str, watched: str, serve: Callable[..., Server], tmp_path: Path
 ) -> None:
     machine = f"configs/{arch}-debian.yaml"
     symbols = kernel_symbols(machine, tmp_path / "vmlinux.elf")
 
-    said = debug(
-        machine,
+    said = serve(machine).talk(
         symbols,
         "break do_sys_openat2",
         "continue",
@@ -177,12 +180,11 @@ def program(tmp_path: Path) -> Callable[[str], tuple[Path, Path]]:
 
 @pytest.mark.parametrize("arch", ["riscv64", "aarch64"])
 def test_program_is_debugged_by_variable_name(
-    arch: str, debug: Callable[..., str], program: Callable[[str], tuple[Path, Path]]
+    arch: str, serve: Callable[..., Server], program: Callable[[str], tuple[Path, Path]]
 ) -> None:
     machine, elf = program(arch)
 
-    said = debug(
-        machine,
+    said = serve(machine).talk(
         elf,
         "break add",
         "continue",
@@ -205,3 +207,30 @@ def test_program_is_debugged_by_variable_name(
     assert re.search(r"#1 +0x\w+ in count \(\)", said), said
     values = re.findall(r"^\$\d+ = (.*)$", said, re.MULTILINE)
     assert values == ["14", "{rounds = 14, sum = 7}", "{rounds = 14, sum = 21}", "13"], said
+
+
+@pytest.mark.parametrize("arch", ["riscv64", "aarch64"])
+def test_debugger_leaves_a_program_that_runs_and_comes_again(
+    arch: str, serve: Callable[..., Server], program: Callable[[str], tuple[Path, Path]]
+) -> None:
+    machine, elf = program(arch)
+    server = serve(machine)
+    group = {"riscv64": "csr", "aarch64": "system"}[arch]
+
+    server.talk(elf, "break add", "continue", "watch tally.rounds", "detach")
+    said = server.talk(
+        elf,
+        "print tally.rounds > 7",
+        "rwatch tally.sum",
+        "continue",
+        "delete",
+        "break add",
+        "continue",
+        "print value % 7",
+        f"info registers {group}",
+        "kill",
+    )
+
+    assert re.findall(r"^\$\d+ = (.*)$", said, re.MULTILINE) == ["1", "0"], said
+    assert re.search(r"Hardware read watchpoint 1: tally.sum\n\nValue = \d+\n", said), said
+    assert re.search(rf"^{SYSTEM[arch]} +0x\w+", said, re.MULTILINE), said

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from hypervisor import Machine
+from hypervisor.config.faults import LostPacket
 
 pytestmark = pytest.mark.guest
 
@@ -49,6 +50,8 @@ devices:
     backend: {hvc}
     ports: [{{name: org.example.port, backend: channel:port}}]
 """
+
+SEGMENTS = "grep Tcp: /proc/net/snmp"
 
 Ask = Callable[..., str]
 Build = Callable[[str], Path]
@@ -89,6 +92,12 @@ def online(booted: Online, request: pytest.FixtureRequest) -> Iterator[Online]:
     request.node.add_report_section("call", "console", booted.machine.console.text[-3000:])
 
 
+def retransmitted(answer: str) -> int:
+    """Of a kernel's two lines on TCP: names, and numbers."""
+    names, numbers = (line.split() for line in answer.splitlines() if line.startswith("Tcp:"))
+    return int(numbers[names.index("RetransSegs")])
+
+
 def test_guest_gets_an_address_by_dhcp(online: Online, ask: Ask) -> None:
     assert "\nnetwork up" in online.machine.console.text
     assert "inet 10.0.2.15/24" in ask(online.machine, "ip addr show eth0")
@@ -114,6 +123,26 @@ def test_host_reaches_a_server_in_the_guest(online: Online, ask: Ask) -> None:
 
     assert outcome.kind == "stopped"
     assert page.result().split() == [b"%d" % number for number in range(1, 20_001)]
+
+
+def test_lost_packet_is_sent_again(online: Online, ask: Ask, tmp_path: Path) -> None:
+    machine = online.machine
+    ask(machine, "mkdir -p /tmp/www; seq 1 20000 >/tmp/www/page; httpd -p 80 -h /tmp/www")
+    before = retransmitted(ask(machine, SEGMENTS))
+    machine.faults.add(LostPacket(device="net0", direction="sent", nth=30))
+    trace = machine.trace("fault,request:net0.transmitq", tmp_path / "lost.txt")
+
+    with ThreadPoolExecutor(1) as pool:
+        page = pool.submit(fetch, f"http://127.0.0.1:{online.forwarded}/page")
+        page.add_done_callback(lambda _: machine.stop())
+        machine.run(timeout=100)
+    trace.close()
+
+    lines = (tmp_path / "lost.txt").read_text().splitlines()
+    lost = next(n for n, line in enumerate(lines) if "sent by net0, was lost" in line)
+    assert "request net0.transmitq" in lines[lost - 1]
+    assert page.result().split()[-1] == b"20000"
+    assert retransmitted(ask(machine, SEGMENTS)) > before
 
 
 def test_link_without_a_backend_leads_nowhere(online: Online, ask: Ask) -> None:

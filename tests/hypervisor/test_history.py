@@ -207,7 +207,7 @@ def test_write_that_never_was_is_not_found(worker):
     machine.run_to(20_000)
     here = machine.history.here
 
-    with pytest.raises(HistoryError, match="no hart wrote to 0x80090000 since"):
+    with pytest.raises(HistoryError, match="nobody wrote to 0x80090000 since"):
         machine.history.to_last_write(0x8009_0000)
     assert machine.history.here == here
 

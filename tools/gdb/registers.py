@@ -36,6 +36,12 @@ class Register:
     """The hart's name for it."""
     bits: int = 64
     type: str = "int"
+    group: str = ""
+    """GDB's `info registers GROUP`; "" where it knows by the name."""
+
+    def describe(self) -> str:
+        group = f' group="{self.group}"' if self.group else ""
+        return f'<reg name={quoteattr(self.name)} bitsize="{self.bits}" type="{self.type}"{group}/>'
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +70,7 @@ class Layout:
         parts.append(f"<architecture>{self.architecture}</architecture>")
         for feature in self.features:
             parts.append(f"<feature name={quoteattr(feature.name)}>{feature.types}")
-            parts += [
-                f'<reg name={quoteattr(each.name)} bitsize="{each.bits}" type="{each.type}"/>'
-                for each in feature.registers
-            ]
+            parts += [each.describe() for each in feature.registers]
             parts.append("</feature>")
         return "\n".join([*parts, "</target>"])
 
@@ -102,10 +105,10 @@ def write(register: Register, registers: Any, data: bytes) -> bool:
     return True
 
 
-def _known(names: Mapping[str, int], wanted: Iterable[str]) -> list[Register]:
+def _known(names: Mapping[str, int], wanted: Iterable[str], group: str = "") -> list[Register]:
     found = []
     for name in wanted:
-        register = Register(name, name)
+        register = Register(name, name, group=group)
         if read(register, names) is not None:
             found.append(register)
     return found
@@ -141,12 +144,14 @@ def _aarch64(names: Mapping[str, int]) -> Layout:
     core.append(Register("cpsr", "pstate", 32))
     vectors = [Register(f"v{n}", f"v{n}", 128, "aarch64v") for n in range(32)]
     vectors += [Register(name, name, 32) for name in ("fpsr", "fpcr")]
-    known = ("SP_EL0", "SP_EL1", "CNTVCT_EL0", "MPIDR_EL1", "MIDR_EL1", *SYSTEM_REGISTERS)
+    timers = [f"CNT{t}_{part}_EL0" for t in "PV" for part in ("CTL", "CVAL")]
+    known = ("SP_EL0", "SP_EL1", "MPIDR_EL1", "MIDR_EL1", "CTR_EL0", *SYSTEM_REGISTERS)
+    known = (*known, "CNTPCT_EL0", "CNTVCT_EL0", *timers)
     return Layout(
         "aarch64",
         (
             Feature("org.gnu.gdb.aarch64.core", core),
             Feature("org.gnu.gdb.aarch64.fpu", vectors, _VECTOR_TYPES),
-            Feature("org.hypervisor.aarch64.system", _known(names, known)),
+            Feature("org.hypervisor.aarch64.system", _known(names, known, "system")),
         ),
     )

@@ -47,6 +47,7 @@ class Inspector(App[int]):
         Binding("f10", "step", "Step"),
         Binding("f9", "breakpoint", "Break"),
         Binding("f8", "rewind", "Rewind"),
+        Binding("f7", "step_back", "Step back"),
         Binding("f2", "monitor", "Monitor"),
         Binding("ctrl+q", "leave", "Leave"),
     ]
@@ -199,6 +200,9 @@ class Inspector(App[int]):
 
     def action_step(self) -> None:
         self.do("x-step")
+
+    def action_step_back(self) -> None:
+        self.do("x-step-back")
 
     def action_breakpoint(self) -> None:
         self._begin("break ")

@@ -30,7 +30,7 @@ def inspect(what: str, overrides: tuple[str, ...], paused: bool) -> int:
     """Look into a machine on the terminal: devices and their registers, harts, interrupts, console.
 
     Runs the MACHINE, or attaches to one that runs with --qmp unix:SOCKET. F5 runs and stops, F10
-    steps, F9 sets a breakpoint, Ctrl-Q leaves.
+    steps, F7 steps back, F8 rewinds, F9 sets a breakpoint, Ctrl-Q leaves.
     """
     try:
         from tools.inspector.app import Inspector

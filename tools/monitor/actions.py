@@ -202,6 +202,8 @@ class Actions:
 
     def rewind(self, nanoseconds: int) -> str:
         """Go back so much virtual time."""
+        if nanoseconds < 0:
+            raise MonitorError("the machine can only be taken back, not forward")
         return self._travel(lambda history: history.rewind(nanoseconds))
 
     def back(self) -> str:
@@ -210,6 +212,7 @@ class Actions:
 
     def step_back(self, hart: int) -> str:
         """Go back by one instruction of a hart."""
+        views.hart_of(self.machine, hart)
         return self._travel(lambda history: history.step_back(hart))
 
     def to_last_write(self, address: int, hart: int) -> str:

@@ -240,6 +240,16 @@ COMMANDS: dict[str, QmpCommand] = {
             {"register": "str"},
         ),
         QmpCommand("x-step", lambda s, g: s.actions.step(g.get("hart", 0)), {"*hart": "int"}),
+        QmpCommand(
+            "x-step-back",
+            lambda s, g: {"sentence": s.actions.step_back(g.get("hart", s.machine.turns.index))},
+            {"*hart": "int"},
+        ),
+        QmpCommand(
+            "x-rewind",
+            lambda s, given: {"sentence": s.actions.rewind(given["nanoseconds"])},
+            {"nanoseconds": "int"},
+        ),
         QmpCommand("x-breakpoint-add", _breakpoint, {"place": "str"}),
         QmpCommand(
             "x-watchpoint-add",

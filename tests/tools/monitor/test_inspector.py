@@ -97,6 +97,30 @@ def test_f5_stops_and_goes_on_and_f10_steps(inspect, running):
     assert stepped in (2, 4)
 
 
+def test_f7_steps_back_and_f8_rewinds(inspect, running):
+    hart = running.machine.cpu[0]
+
+    def place():
+        return running.ask(lambda: (hart.executed, hart.pc))
+
+    async def work(app, pilot):
+        await app.ask("stop")
+        await app.ask("human-monitor-command", command_line="history on")
+        before = place()
+        await app.ask("x-step")
+        await until(pilot, lambda: place() != before)
+        await pilot.press("f7")
+        await until(pilot, lambda: place() == before)
+        await pilot.press("f8")
+        command = app.query_one("#command", Input)
+        assert command.value == "rewind "
+        command.value += "1s"
+        await pilot.press("enter")
+        await until(pilot, lambda: "history begins" in text_of(app, "#answers"))
+
+    inspect(work)
+
+
 def test_line_is_typed_to_the_guest_and_its_answer_shown(inspect):
     async def work(app, pilot):
         typed = app.query_one("#typed", Input)

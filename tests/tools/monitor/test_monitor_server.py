@@ -3,6 +3,7 @@
 import json
 import random
 import socket
+import time
 
 import pytest
 
@@ -282,6 +283,27 @@ def test_history_is_kept_from_when_it_is_asked_for(monitor):
     assert monitor("history").startswith("back to ")
     assert monitor("history off") == "history is off\n"
     assert "no history is kept" in monitor("history")
+
+
+@pytest.mark.parametrize("hart", [0, 1])
+def test_first_step_is_taken_back(hart, monitor, running):
+    one = running.machine.cpu[hart]
+
+    def place():
+        return running.ask(lambda: (one.pc, one.executed))
+
+    monitor("stop")
+    monitor("history on")
+    monitor(f"hart {hart}")
+    before = place()
+    monitor("step")
+    while place() == before:
+        time.sleep(0.01)
+
+    said = monitor("step_back")
+
+    assert said.startswith(f"hart {hart} is at {before[0]:#x}; it is ")
+    assert place() == before
 
 
 @pytest.mark.parametrize(
