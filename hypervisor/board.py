@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hypervisor.console import Console, NullChannel
 from hypervisor.device import ByteChannel
 
 if TYPE_CHECKING:
@@ -35,7 +36,17 @@ class MachineBoard:
         return self._machine.turns.index
 
     def channel(self, spec: str | None) -> ByteChannel:
-        return self._machine.channel(spec)
+        """The host's end of a serial line: the console, nowhere, or one of `channels`."""
+        machine = self._machine
+        if spec in ("stdio", "console"):
+            return machine.console
+        if spec in (None, "none"):
+            return NullChannel()
+        name = spec.removeprefix("channel:")
+        if name not in machine.channels:
+            channel = machine.channels[name] = Console(machine.kick)
+            channel.enter = machine.inputs.connect("channel", name, channel.take)
+        return machine.channels[name]
 
     def frames(self, name: str, receive: Callable[[bytes], None]) -> Callable[[bytes], None]:
         return self._machine.inputs.connect("frame", name, receive)

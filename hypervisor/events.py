@@ -1,4 +1,5 @@
-"""What can be watched in a machine: typed events, for tools and tests.
+"""What can be watched in a machine: typed events, for tools and tests. All types are here; those
+that devices publish are made in the kit (`device/device_events.py`).
 
     machine.events.subscribe(MmioAccess, print, lambda event: event.device == "uart0")
 
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from hypervisor.device.events import (
+from hypervisor.device.device_events import (
     KINDS,
     DeviceEvent,
     Event,

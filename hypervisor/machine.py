@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any, overload
 
 from hypervisor import state
 from hypervisor.arch import architecture
-from hypervisor.board import MachineBoard
 from hypervisor.boot.loadable import Loadable
 from hypervisor.boot.start import start
 from hypervisor.bus import Bus
 from hypervisor.config import Description, check_catalogue, load_description
-from hypervisor.console import Console, NullChannel, Step
+from hypervisor.console import Console, Step
 from hypervisor.cpu.cells import NEVER, Reason, link
 from hypervisor.cpu.hart import Hart
 from hypervisor.ctrl_c import DeferredCtrlC
-from hypervisor.device import Board, ByteChannel, Device, Display, Seat
+from hypervisor.device import Device, Display, Seat
 from hypervisor.endings import Endings
 from hypervisor.events import Events
 from hypervisor.faults import Faults
@@ -38,6 +37,7 @@ from hypervisor.time.pacing import Pacer
 from hypervisor.trace.tracer import Tracer
 from hypervisor.turns import Turns
 from hypervisor.watchdog import Watchdog
+from hypervisor.wiring import connect_interrupts, place_devices
 
 if TYPE_CHECKING:
     from hypervisor.history import History
@@ -158,7 +158,10 @@ class Machine:
             self.cpu.append(hart)
         link(self.clock.cell, [hart.cell for hart in self.cpu])
         self.turns = Turns(self.cpu, self.clock.cell)
-        self._build_devices(held)
+        place_devices(self, held)
+        connect_interrupts(self)
+        for fault in description.faults:
+            self.faults.add(fault)
         held.callback(self.host.close)  # before the devices: its work uses their files
         self.arch.connect(self)
         self.firmware = self.arch.make_firmware(self)
@@ -169,37 +172,6 @@ class Machine:
         self.reset()
         for each in description.trace:
             self.trace(each.events, each.to)
-
-    def _build_devices(self, held: ExitStack) -> None:
-        for name, entry in self.description.devices.items():
-            board: Board = MachineBoard(self, name)
-            device = entry.model(name, entry.options, board)
-            held.callback(device.close)
-            self.devices[name] = device
-            if device.live:
-                self.live.add(name)
-            if entry.options.at is not None and entry.size:
-                self.bus.add(device, entry.options.at, entry.size)
-        for name, entry in self.description.devices.items():
-            if entry.interrupt is not None:
-                controller = self.devices[entry.interrupt.controller]
-                self.interrupt_sinks[name] = controller.input(entry.interrupt.number).set
-                place = (entry.interrupt.controller, entry.interrupt.number)
-                self.devices[name].irq.connect(self.observer.line(name, *place))
-        for fault in self.description.faults:
-            self.faults.add(fault)
-
-    def channel(self, spec: str | None) -> ByteChannel:
-        """The host's end of a serial line: the console, nowhere, or one of `channels`."""
-        if spec in ("stdio", "console"):
-            return self.console
-        if spec in (None, "none"):
-            return NullChannel()
-        name = spec.removeprefix("channel:")
-        if name not in self.channels:
-            channel = self.channels[name] = Console(self.kick)
-            channel.enter = self.inputs.connect("channel", name, channel.take)
-        return self.channels[name]
 
     def resolve_file(self, file: str) -> str:
         return self.description.resolve(file)

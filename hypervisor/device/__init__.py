@@ -17,8 +17,7 @@ from hypervisor.device.board import (
     Timer,
 )
 from hypervisor.device.device import Device
-from hypervisor.device.display import Display
-from hypervisor.device.events import (
+from hypervisor.device.device_events import (
     DeviceEvent,
     Event,
     GpuCommand,
@@ -27,6 +26,7 @@ from hypervisor.device.events import (
     VirtqueueCompletion,
     VirtqueueRequest,
 )
+from hypervisor.device.display import Display
 from hypervisor.device.faults import GpuHook, PacketHook, RequestFault, RequestHook
 from hypervisor.device.line import Line
 from hypervisor.device.options import Address, Duration, FileRef, LineEnd, Options, Size

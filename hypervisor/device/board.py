@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hypervisor.device.backends import ByteChannel, HostIO
-from hypervisor.device.events import Event
+from hypervisor.device.device_events import Event
 from hypervisor.device.line import Line
 from hypervisor.device.seat import Seat
 

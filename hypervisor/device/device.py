@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from hypervisor.device.board import Board, Timer
-from hypervisor.device.events import DeviceEvent
+from hypervisor.device.device_events import DeviceEvent
 from hypervisor.device.line import Line
 from hypervisor.device.options import Options
 from hypervisor.device.registers import Register, Slot, registers_of

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hypervisor.device.board import MemoryAccessError
-from hypervisor.device.events import Event
+from hypervisor.device.device_events import Event
 from hypervisor.device.line import Line
 from hypervisor.device.seat import Seat
 

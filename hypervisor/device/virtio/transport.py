@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from hypervisor.device.board import Board, MemoryAccessError
 from hypervisor.device.device import Device
-from hypervisor.device.events import VirtqueueCompletion, VirtqueueRequest
+from hypervisor.device.device_events import VirtqueueCompletion, VirtqueueRequest
 from hypervisor.device.registers import Register
 from hypervisor.device.tree import Node
 from hypervisor.device.virtio.queue import Chain, Queue, QueueError

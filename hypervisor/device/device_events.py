@@ -1,4 +1,4 @@
-"""Observation events of devices, and how a device publishes them.
+"""The events that devices publish, and how. (Those of the machine are in `hypervisor/events.py`.)
 
     @dataclass(frozen=True, slots=True)
     class Blink(DeviceEvent):
