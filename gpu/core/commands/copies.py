@@ -170,12 +170,12 @@ def copy_buffer_rect(context: Schedule, command: protocol.CopyBufferRect, found:
     )
     check_range(end, 0, source.size)
     check_range(to_end, 0, target.size)
-    if place_of(source)[0] is place_of(target)[0]:
+    (root, base), (other, other_base) = place_of(source), place_of(target)
+    if root is other:
         if pitches != to_pitches:
             raise refuse(Status.INVALID_VALUE)
-        if _overlap(source, at, end, target, to, to_end) and not _apart(
-            command.source_origin, command.destination_origin, region, source, target
-        ):
+        distance = other_base + to - base - at
+        if _overlap(source, at, end, target, to, to_end) and not _apart(distance, region, pitches):
             raise refuse(Status.MEM_COPY_OVERLAP)
     operation = (
         "copy_rect",
@@ -192,11 +192,18 @@ def copy_buffer_rect(context: Schedule, command: protocol.CopyBufferRect, found:
     context.enqueue(work, waits, command.event)
 
 
-def _apart(one: Vector, other: Vector, region: Vector, source: Buffer, target: Buffer) -> bool:
-    """Whether boxes of equal pitches in one buffer do not meet, though their extents do."""
-    if source is not target:
-        return False
-    return any(abs(a - b) >= length for a, b, length in zip(one, other, region, strict=True))
+def _apart(distance: int, region: Vector, pitches: list[int]) -> bool:
+    """Whether boxes of equal pitches do not meet, though their extents do: one lies between the
+    rows of the other, or between its slices. An origin may lie beyond its row."""
+    row, slice_ = pitches
+    width, height, _ = region
+    return _fits_between(distance, width, row) or _fits_between(
+        distance, (height - 1) * row + width, slice_
+    )
+
+
+def _fits_between(distance: int, size: int, pitch: int) -> bool:
+    return size <= distance % pitch <= pitch - size
 
 
 @handles(protocol.FillBuffer)

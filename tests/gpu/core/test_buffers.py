@@ -229,6 +229,14 @@ REFUSED = {
         p.CopyBuffer(queue=QUEUE, source=11, destination=15, size=2048),
         Status.MEM_COPY_OVERLAP,
     ),
+    "boxes that meet beyond their rows": (
+        p.CopyBufferRect(
+            queue=QUEUE, source=11, destination=11, source_origin=(0, 0, 0),
+            destination_origin=(2, 1, 0), region=(1, 4, 1), source_row_pitch=1,
+            source_slice_pitch=4, destination_row_pitch=1, destination_slice_pitch=4,
+        ),
+        Status.MEM_COPY_OVERLAP,
+    ),
     "a pattern of three": (
         p.FillBuffer(queue=QUEUE, buffer=11, size=9, pattern=b"abc"), Status.INVALID_VALUE,
     ),
