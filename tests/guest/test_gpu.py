@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from gpu.guest.build import EXAMPLES
+from gpu.guest.build import EXAMPLES, build_example, build_library
 from hypervisor import Machine
+from hypervisor.images import cpio
 
 pytestmark = pytest.mark.guest
 
@@ -22,6 +24,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 PROMPT = "\n# "
 USUAL = sorted(set(EXAMPLES) - {"endless"})
 """The examples that end by themselves."""
+ON_MUSL = ("errors", "transfers", "vector_add")
 
 # The second GPU is for the programs that are to find no OpenCL on the host.
 DESCRIPTION = """
@@ -46,14 +49,33 @@ Ask = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def booted(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    build: Callable[[str], Path],
 ) -> Iterator[Machine]:
-    path = tmp_path_factory.mktemp("gpu") / "machine.yaml"
+    folder = tmp_path_factory.mktemp("gpu")
+    path = folder / "machine.yaml"
     place = SECOND_PLACES[request.param]
     path.write_text(DESCRIPTION.format(configs=CONFIGS, machine=request.param, place=place))
-    with Machine.load(path) as machine:
+    has_musl = {"riscv64": [f"boot.initrd={with_musl(build('gpu-musl.yaml'), folder)}"]}
+    with Machine.load(path, has_musl.get(request.param, [])) as machine:
         machine.console.expect(PROMPT, timeout=400)
         yield machine
+
+
+def with_musl(shell: Path, folder: Path) -> Path:
+    """The shell, and in /opt/musl the library and examples that are for musl. Linux takes archives
+    in a row."""
+    files = [build_library("riscv64", "musl", folder)]
+    files += [build_example(name, "riscv64", "musl", folder) for name in ON_MUSL]
+    members = [cpio.Member(name, stat.S_IFDIR | 0o755) for name in ("opt", "opt/musl")]
+    members += [
+        cpio.Member(f"opt/musl/{file.name}", stat.S_IFREG | 0o755, file.read_bytes())
+        for file in files
+    ]
+    path = folder / "initrd"
+    path.write_bytes(shell.read_bytes() + cpio.write(members))
+    return path
 
 
 @pytest.fixture
@@ -135,6 +157,15 @@ def test_library_is_libopencl_itself(machine: Machine, ask: Ask) -> None:
     folder = "/usr/lib/riscv64-linux-gnu/hypervisor"
 
     assert ask(machine, f"LD_LIBRARY_PATH={folder} gpu-nbody") == "PASS nbody"
+
+
+@on_riscv64
+@pytest.mark.parametrize("name", ON_MUSL)
+def test_program_is_right_on_musl(machine: Machine, ask: Ask, name: str) -> None:
+    """Without an ICD loader: the program has no other C library, and so no other libOpenCL."""
+    said = ask(machine, f"LD_LIBRARY_PATH=/opt/musl /opt/musl/{name}; echo $?")
+
+    assert said == f"PASS {name}\n0"
 
 
 @on_riscv64
