@@ -204,9 +204,11 @@ cl_int clFinish(cl_command_queue queue)
     struct piece *piece = piece_take(sizeof(struct gpu_answer_header) + 16);
     cl_int status = CL_OUT_OF_HOST_MEMORY;
     if (piece) {
-        stream_wait_queue(queue);
         struct gpu_answer_place place = answer_place(piece);
-        stream_begin_alone();
+        if (!stream_ends_with(queue)) {
+            stream_wait_queue(queue);
+            stream_begin_alone();
+        }
         SEND(get_error, &place, 0);
         stream_ask();
         status = answer_status(piece);

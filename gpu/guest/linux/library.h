@@ -224,6 +224,9 @@ struct after {
 void stream_begin(cl_command_queue queue, bool apart);
 /* The same with nothing that starts a command, for stream_ask. */
 void stream_begin_alone(void);
+/* Whether what is collected is complete after all that is in this queue: then it may be asked in
+ * the same submission. */
+bool stream_ends_with(cl_command_queue queue);
 /* Wait while too much is under way; the lock is free meanwhile. */
 void stream_throttle(void);
 void stream_after(struct after *after);

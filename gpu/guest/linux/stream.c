@@ -189,6 +189,11 @@ void stream_begin_alone(void)
     stream_begin(NULL, false);
 }
 
+bool stream_ends_with(cl_command_queue queue)
+{
+    return collecting && collecting->queue == queue && !collecting->out_of_order;
+}
+
 void stream_after(struct after *after)
 {
     after->next = NULL;
