@@ -2,9 +2,9 @@
 
     python configs/guests/build.py [FOLDER]
 
-writes `NAME.elf` for each folder of sources beside this file, next to them or into FOLDER. The
-compiler is the `ziglang` package of the development extras; another version of it gives other
-bytes.
+writes `NAME.elf` for each folder beside this file that has a linker script, next to them or into
+FOLDER. The compiler is the `ziglang` package of the development extras; another version of it gives
+other bytes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TARGET = ["-target", "riscv64-freestanding-none"]
-PROCESSOR = "-mcpu=generic_rv64+m+a+c+zicsr"
-EXTRA = {"gpu-demo": [f"{PROCESSOR}+f+d", "-mabi=lp64d", "-I../../../gpu/guest"]}
-"""What some folders need besides."""
-COMPILE = ["-std=c11", "-Os", "-g0", "-ffreestanding", "-fno-builtin", "-mcmodel=medany"]
+RISCV64 = ["-target", "riscv64-freestanding-none", "-mcmodel=medany"]
+MACHINE_MODE = "-mcpu=generic_rv64+m+a+c+zicsr"
+AARCH64 = ["-target", "aarch64-freestanding-none", "-mcpu=generic+strict_align"]
+FLAGS = {
+    "hello-riscv64": [*RISCV64, MACHINE_MODE],
+    "hello-aarch64": [*AARCH64, "-mgeneral-regs-only"],
+    "gpu-demo": [*RISCV64, f"{MACHINE_MODE}+f+d", "-mabi=lp64d", "-I../../../gpu/guest"],
+}
+SHARED = {"hello-riscv64": "hello", "hello-aarch64": "hello"}
+"""Where the sources are that a guest has in common with others."""
+COMPILE = ["-std=c11", "-Os", "-g0", "-ffreestanding", "-fno-builtin"]
 COMPILE += ["-fno-sanitize=all", "-fno-stack-protector", "-fno-unwind-tables"]
 COMPILE += ["-fno-asynchronous-unwind-tables", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 COMPILE += ["-Werror", "-ffile-prefix-map=.=guest"]
@@ -34,10 +40,14 @@ LINK = [
 
 
 def build(folder: Path, output: Path) -> None:
-    """Compile and link the sources in `folder`."""
+    """Compile and link the sources of the guest in `folder`."""
     sources = sorted(path.name for path in folder.iterdir() if path.suffix in (".c", ".S"))
-    extra = EXTRA.get(folder.name, [PROCESSOR])
-    command = [sys.executable, "-m", "ziglang", "cc", *TARGET, *extra, *COMPILE, *LINK, *sources]
+    flags = list(FLAGS[folder.name])
+    if folder.name in SHARED:
+        shared = SHARED[folder.name]
+        sources += sorted(f"../{shared}/{path.name}" for path in (HERE / shared).glob("*.c"))
+        flags.append(f"-I../{shared}")
+    command = [sys.executable, "-m", "ziglang", "cc", *flags, *COMPILE, *LINK, *sources]
     # Relative names from the sources' own folder: where they lie leaves no trace.
     subprocess.run([*command, "-o", str(output.resolve())], cwd=folder, check=True, timeout=600)
 

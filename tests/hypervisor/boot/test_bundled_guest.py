@@ -1,10 +1,11 @@
-"""The bundled bare-metal guest: its sources make its bytes, and it does what it says."""
+"""The bundled bare-metal guests: their sources make their bytes, and they do what they say."""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pexpect
@@ -15,8 +16,65 @@ from hypervisor.boot.loader import load_file
 from hypervisor.machine import Machine
 
 GUESTS = Path(configs.__file__).parent / "guests"
-CONFIG = GUESTS.parent / "riscv64-hello.yaml"
-GUEST = GUESTS / "hello-riscv64.elf"
+
+
+@dataclass(frozen=True)
+class Guest:
+    """What is different on the architectures."""
+
+    arch: str
+    entry: int
+    model: str
+    mode: str
+    cpu: str
+    faults: str
+    qemu: tuple[str, ...]
+    qemu_model: str
+
+    @property
+    def file(self) -> Path:
+        return GUESTS / f"hello-{self.arch}.elf"
+
+    @property
+    def config(self) -> Path:
+        return GUESTS.parent / f"{self.arch}-hello.yaml"
+
+
+GUEST_OF = {
+    "riscv64": Guest(
+        "riscv64",
+        0x8000_0000,
+        "riscv64-virt",
+        "RISC-V machine mode",
+        "hart",
+        """\
+trap 2: illegal instruction at *
+trap 3: breakpoint at *
+trap 11: environment call from M-mode at *
+trap 5: load access fault on 0x8 at *
+trap 7: store access fault on 0x10 at *
+""",
+        ("qemu-system-riscv64", "-M", "virt", "-bios", "none"),
+        "riscv-virtio,qemu",
+    ),
+    "aarch64": Guest(
+        "aarch64",
+        0x4020_0000,
+        "aarch64-virt",
+        "AArch64 EL1",
+        "core",
+        """\
+trap 0x0: undefined instruction at *
+trap 0x3c: breakpoint instruction at *
+trap 0x15: supervisor call at *
+trap 0x25: data abort of a load on 0xb000008 at *
+trap 0x25: data abort of a store on 0xb000010 at *
+""",
+        ("qemu-system-aarch64", "-M", "virt,gic-version=2", "-cpu", "cortex-a72"),
+        "linux,dummy-virt",
+    ),
+}
+every_architecture = pytest.mark.parametrize("guest", GUEST_OF.values(), ids=GUEST_OF)
 
 
 def test_sources_rebuild_each_guest_byte_for_byte(tmp_path):
@@ -26,7 +84,7 @@ def test_sources_rebuild_each_guest_byte_for_byte(tmp_path):
 
     rebuilt = {guest.name: guest.read_bytes() for guest in tmp_path.glob("*.elf")}
     assert rebuilt == {guest.name: guest.read_bytes() for guest in GUESTS.glob("*.elf")}
-    assert GUEST.name in rebuilt
+    assert {guest.file.name for guest in GUEST_OF.values()} < rebuilt.keys()
 
 
 @pytest.mark.parametrize("guest", sorted(GUESTS.glob("*.elf")), ids=lambda guest: guest.stem)
@@ -34,16 +92,17 @@ def test_it_is_small(guest):
     assert guest.stat().st_size < 16 << 10
 
 
-def test_it_is_loaded_at_the_start_of_ram():
-    program = load_file(GUEST, "riscv64")
+@every_architecture
+def test_it_is_loaded_where_it_was_linked(guest):
+    program = load_file(guest.file, guest.arch)
 
-    assert (program.kind, program.entry) == ("elf", 0x8000_0000)
+    assert (program.kind, program.entry) == ("elf", guest.entry)
 
 
 COMMANDS = ["primes 1000", "sleep 5", "fault", "mem", "nonsense", "reboot", "help", "poweroff"]
 BANNER = """
-Hello from bare metal: no operating system, RISC-V machine mode.
-This machine: {model}, 1 hart, 64 MiB of RAM.
+Hello from bare metal: no operating system, {mode}.
+This machine: {model}, 1 {cpu}, 64 MiB of RAM.
 Type help for what it can do.
 
 """
@@ -53,12 +112,7 @@ hello> primes 1000
 hello> sleep 5
 slept 5 ms
 hello> fault
-trap 2: illegal instruction at *
-trap 3: breakpoint at *
-trap 11: environment call from M-mode at *
-trap 5: load access fault on 0x8 at *
-trap 7: store access fault on 0x10 at *
-still here
+{faults}still here
 hello> mem
 64 MiB of RAM at *
 this program ends at *
@@ -83,32 +137,51 @@ goodbye
 """
 
 
-def expected(model: str) -> str:
-    banner = BANNER.format(model=model)
-    return banner + TALK + banner + TALK_AFTER_RESET
+def expected(guest: Guest, model: str) -> str:
+    banner = BANNER.format(mode=guest.mode, model=model, cpu=guest.cpu)
+    return banner + TALK.format(faults=guest.faults) + banner + TALK_AFTER_RESET
 
 
 def comparable(output: bytes) -> str:
     """What was printed, without carriage returns and addresses that a rebuild may move."""
     text = output.decode().replace("\r", "")
-    return re.sub(r" at 0x8000....$| at 0x8001....$", " at *", text, flags=re.MULTILINE)
+    return re.sub(r" at 0x[48]0[0-3].....$", " at *", text, flags=re.MULTILINE)
 
 
-def test_it_talks_on_our_machine():
-    with Machine.load(CONFIG) as machine:
+@every_architecture
+def test_it_talks_on_our_machine(guest):
+    with Machine.load(guest.config) as machine:
         for command in COMMANDS:
             machine.console.expect("hello> ")
             machine.console.send(f"{command}\r")
         outcome = machine.run(timeout=60)
 
         assert outcome.kind == "power-off"
-        assert comparable(machine.console.output) == expected("riscv64-virt")
+        assert comparable(machine.console.output) == expected(guest, guest.model)
+        assert machine.messages == []
+
+
+@every_architecture
+def test_it_polls_where_no_controller_can_wake_it(guest, tmp_path):
+    controller = {"riscv64": "plic", "aarch64": "gic"}[guest.arch]
+    description = tmp_path / "polling.yaml"
+    text = guest.config.read_text().replace("guests/", f"{GUESTS}/")
+    without = re.sub(rf", irq: {controller}\.\d+|^  {controller}: .*\n", "", text, flags=re.M)
+    description.write_text(without)
+
+    with Machine.load(description) as machine:
+        machine.console.expect("hello> ")
+        machine.console.send("primes 100\r")
+        answer = machine.console.expect("hello> ")
+
+    assert "25 primes up to 100, the largest is 97" in answer
 
 
 @pytest.mark.guest
-def test_it_talks_the_same_on_qemu():
-    command = ["qemu-system-riscv64", "-M", "virt", "-m", "64M", "-bios", "none"]
-    command += ["-kernel", os.fspath(GUEST), "-nographic", "-no-user-config"]
+@every_architecture
+def test_it_talks_the_same_on_qemu(guest):
+    command = [*guest.qemu, "-m", "64M", "-kernel", os.fspath(guest.file)]
+    command += ["-nographic", "-no-user-config", "-nic", "none"]
 
     qemu = pexpect.spawn(shlex.join(command), timeout=60)
     output = b""
@@ -118,4 +191,4 @@ def test_it_talks_the_same_on_qemu():
         qemu.send(f"{line}\r")
     qemu.expect(pexpect.EOF)
 
-    assert comparable(output + qemu.before) == expected("riscv-virtio,qemu")
+    assert comparable(output + qemu.before) == expected(guest, guest.qemu_model)

@@ -1,5 +1,5 @@
 /* What the device tree says of the machine (Devicetree Specification v0.4, chapter 5). */
-#include "hardware.h"
+#include "guest.h"
 
 enum { BEGIN_NODE = 1, END_NODE = 2, PROPERTY = 3, NOP = 4 };
 
@@ -46,7 +46,7 @@ bool read_machine_tree(u64 tree, struct machine *machine)
                 at++;
             at = (at + 4) & ~3ul;
             depth++;
-            machine->harts += depth == 3 && starts_with(node, "cpu@");
+            machine->cpus += depth == 3 && starts_with(node, "cpu@");
         } else if (token == END_NODE) {
             depth--;
         } else if (token == PROPERTY) {

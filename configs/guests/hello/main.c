@@ -1,8 +1,7 @@
 /* A bare-metal guest: greets, then answers commands on the serial console. */
-#include "hardware.h"
+#include "guest.h"
 
 enum { LINE_SIZE = 80, SIEVE_LIMIT = 1000000 };
-enum { POWER_OFF = 0x5555, RESET = 0x7777 };
 
 extern char program_end[];
 
@@ -13,10 +12,10 @@ static void help(const char *argument);
 
 static void show_time(const char *argument)
 {
-    u64 ticks = read_time();
-    print_number(ticks / TICKS_PER_SECOND, 1);
+    u64 ticks = read_time(), frequency = ticks_per_second();
+    print_number(ticks / frequency, 1);
     print(".");
-    print_number(ticks % TICKS_PER_SECOND / 10, 6);
+    print_number(ticks % frequency * 1000000 / frequency, 6);
     print(" seconds since power-on\n");
 }
 
@@ -91,15 +90,7 @@ static void sleep(const char *argument)
         print("usage: sleep MS, with MS up to 60000\n");
         return;
     }
-    u64 end = read64(CLINT_MTIME) + milliseconds * (TICKS_PER_SECOND / 1000);
-    write64(CLINT_MTIMECMP, end);
-    /* Only the timer: a key typed meanwhile waits for the prompt. */
-    disable_interrupts(MIE_EXTERNAL);
-    enable_interrupts(MIE_TIMER);
-    while (read64(CLINT_MTIME) < end)
-        wait_for_interrupt();
-    disable_interrupts(MIE_TIMER);
-    enable_interrupts(MIE_EXTERNAL);
+    wait_until(read_time() + milliseconds * ticks_per_second() / 1000);
     print("slept ");
     print_number(milliseconds, 1);
     print(" ms\n");
@@ -110,23 +101,16 @@ static void fault(const char *argument)
     provoke_faults();
 }
 
-static void finish(u32 how)
-{
-    write32(FINISHER, how);
-    for (;;)
-        wait_for_interrupt();
-}
-
 static void reboot(const char *argument)
 {
     print("resetting\n");
-    finish(RESET);
+    reset();
 }
 
 static void power_off(const char *argument)
 {
     print("goodbye\n");
-    finish(POWER_OFF);
+    switch_off();
 }
 
 static const struct {
@@ -222,13 +206,17 @@ void guest_main(u64 tree)
 {
     char line[LINE_SIZE];
     console_start();
-    print("\nHello from bare metal: no operating system, RISC-V machine mode.\n");
+    print("\nHello from bare metal: no operating system, ");
+    print(mode);
+    print(".\n");
     if (read_machine_tree(tree, &machine)) {
         print("This machine: ");
         print(machine.model ? machine.model : "unnamed");
         print(", ");
-        print_number(machine.harts, 1);
-        print(machine.harts == 1 ? " hart, " : " harts, ");
+        print_number(machine.cpus, 1);
+        print(" ");
+        print(cpu_name);
+        print(machine.cpus == 1 ? ", " : "s, ");
         print_number(machine.ram_size >> 20, 1);
         print(" MiB of RAM.\n");
     }
