@@ -22,6 +22,8 @@ class Architecture(ABC):
 
     reserved: ClassVar[int] = 0
     """Bytes at the end of RAM that `enter` fills; no boot file is put there."""
+    code_alignment: ClassVar[int] = 4
+    """Bytes at whose multiples instructions begin."""
 
     @abstractmethod
     def make_hart(self, index: int, clock: ClockCell) -> Hart:

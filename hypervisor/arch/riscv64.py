@@ -29,6 +29,7 @@ _NEXT_SUPERVISOR = 1
 
 class Riscv64(Architecture):
     reserved = 0x1000
+    code_alignment = 2
 
     def make_hart(self, index: int, clock: ClockCell) -> Hart:
         return Hart(index, clock, selftest.verify().exception_index)

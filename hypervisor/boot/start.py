@@ -39,6 +39,11 @@ def start(machine: Machine) -> None:
     entry = boot.entry
     if entry is None:
         entry = placement.entry if placement.entries else machine.memory.base
+    if entry % machine.arch.code_alignment:
+        raise BootError(
+            f"{boot.firmware or boot.kernel or 'boot.entry'}: nothing can be entered at {entry:#x}: "
+            f"instructions are at multiples of {machine.arch.code_alignment}"
+        )
     machine.arch.enter(machine, placement, entry)
 
 
