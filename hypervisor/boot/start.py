@@ -40,9 +40,10 @@ def start(machine: Machine) -> None:
     if entry is None:
         entry = placement.entry if placement.entries else machine.memory.base
     if entry % machine.arch.code_alignment:
+        file = boot.firmware or boot.kernel or "boot.entry"
         raise BootError(
-            f"{boot.firmware or boot.kernel or 'boot.entry'}: nothing can be entered at {entry:#x}: "
-            f"instructions are at multiples of {machine.arch.code_alignment}"
+            f"{file}: nothing can be entered at {entry:#x}: instructions are at multiples of "
+            f"{machine.arch.code_alignment}"
         )
     machine.arch.enter(machine, placement, entry)
 

@@ -9,7 +9,6 @@ interrupt lines, which the engine takes natively.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from ctypes import c_uint64
 from typing import Any
@@ -27,6 +26,7 @@ from hypervisor.cpu.aarch64_internals import (
 )
 from hypervisor.cpu.aarch64_native import callbacks
 from hypervisor.cpu.aarch64_registers import Registers
+from hypervisor.cpu.aarch64_system import adapt
 from hypervisor.cpu.aarch64_timer import TIMEBASE, GenericTimer
 from hypervisor.cpu.aarch64_walk import walk
 from hypervisor.cpu.cells import NEVER, ClockCell, Reason
@@ -37,7 +37,6 @@ from hypervisor.device.line import Line
 IRQ, FIQ = 0, 1
 _JUMP_AND_WAIT = bytes.fromhex("01000014 7f2003d5")
 """b .+4; wfi"""
-_INS_MRS, _INS_MSR, _INS_SYS = 1, 2, 3
 
 _SCR_EL3 = 0x5B1  # EL1 is non-secure and AArch64; HVC enabled
 _HCR = 1 << 31 | 1 << 4 | 1 << 3  # RW, IMO, FMO
@@ -78,6 +77,7 @@ class Core(hart.Hart):
         super().__init__(index, clock, engine, state, state + env.PC, native)
         self.registers = Registers(engine, self.env, self.cell, clock)
         allow_atomics(self.env)
+        self._answers = adapt(self.env, self.cell, native)
         self.timers: list[GenericTimer] = []
         """The virtual and the physical one, where an interrupt controller takes their lines."""
         self._internals = internals()
@@ -88,10 +88,6 @@ class Core(hart.Hart):
             line.connect(self._line_changed)
         self._seen = (False, False)
         """Levels that the engine has been told."""
-        data = ctypes.addressof(self.cell)
-        engine.hook_instruction(_INS_MRS, native["read_system"], data)
-        engine.hook_instruction(_INS_MSR, native["write_system"], data)
-        engine.hook_instruction(_INS_SYS, native["maintenance_operation"], data)
 
     @property
     def mode(self) -> str:

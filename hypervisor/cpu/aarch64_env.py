@@ -15,13 +15,14 @@ HCR_EL2 = 952
 ESR_EL1 = 992
 FAR_EL1 = 1056
 VBAR_EL1 = 1224
-CNTKCTL_EL1 = 1368
 V0 = 3088
 VECTOR = 256
 """Bytes from one vector register to the next, of which the architecture has 16."""
 EXCLUSIVE_ADDRESS = 12032
 EXCLUSIVE_VALUE = 12040
 EXCLUSIVE_HIGH = 12048
+CP_REGISTERS = 12736
+"""The pointer, behind `CPUARMState`, to the descriptions of all system registers."""
 
 ID_AA64ISAR0 = 0x0001_1120
 """What the engine's Cortex-A72 has of optional instructions: AES, SHA1, SHA2, CRC32."""

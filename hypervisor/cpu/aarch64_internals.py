@@ -10,11 +10,12 @@ from functools import cache
 
 from hypervisor.cpu import aarch64_env as env
 from hypervisor.cpu import library
-from hypervisor.cpu.aarch64_native import X0_NUMBER
 from hypervisor.cpu.engine import Engine
 from hypervisor.cpu.library import EngineError
 
 ARCH_ARM64, MODE_ARM, CORTEX_A72 = 2, 0, 2
+X0_NUMBER = 199
+"""The engine's number of x0."""
 _IDENTITY_REACH = 0x4000
 
 

@@ -91,21 +91,6 @@ class Engine:
         self.check(self._lib.uc_hook_add(*place), "place a hook")
         return handle.value
 
-    def hook_instruction(self, instruction: int, callback: int, user_data: int) -> int:
-        """Place a native callback for one kind of instruction (Unicorn's number)."""
-        handle = c_size_t()
-        add = ctypes.CFUNCTYPE(
-            ctypes.c_int,
-            *(c_void_p, c_void_p, ctypes.c_int, c_void_p, c_void_p, c_uint64, c_uint64),
-            ctypes.c_int,
-        )(library.address_of(self._lib.uc_hook_add))
-        error = add(
-            *(self.handle, ctypes.addressof(handle), library.HOOK_INSN, callback, user_data),
-            *(1, 0, instruction),
-        )
-        self.check(error, "hook an instruction")
-        return handle.value
-
     def read_into(self, register: int, value: ctypes.Structure) -> None:
         """Read a register whose value is a struct."""
         self.check(

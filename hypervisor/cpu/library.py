@@ -24,7 +24,6 @@ from importlib.util import find_spec
 from typing import Any
 
 HOOK_INTR = 1
-HOOK_INSN = 2
 HOOK_CODE = 4
 HOOK_BLOCK = 8
 HOOK_MEM_READ = 1 << 10

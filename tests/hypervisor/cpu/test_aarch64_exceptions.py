@@ -194,6 +194,69 @@ def test_el0_instruction_traps_to_the_level_above(
     assert taken.daif == 0x3C0
 
 
+MONITORS = (
+    *("pmcr_el0", "pmcntenset_el0", "pmovsclr_el0", "pmselr_el0", "pmceid0_el0", "pmccntr_el0"),
+    *("pmxevtyper_el0", "pmuserenr_el0", "pmevcntr0_el0", "pmevtyper5_el0", "pmccfiltr_el0"),
+)
+
+
+@pytest.mark.parametrize("register", [*MONITORS, "pmintenset_el1"])
+def test_no_performance_monitor_counts_the_hosts_time(take, register):
+    taken = take(f"{AT}mrs x2, {register}\n")
+
+    assert (taken.exception_class, taken.elr) == (UNKNOWN, taken.at)
+
+
+@pytest.mark.parametrize("register", MONITORS)
+def test_el0_has_no_performance_monitors(take, register):
+    taken = take(f"{TO_EL0}{AT}mrs x2, {register}\n")
+
+    assert (taken.vector, taken.exception_class) == (LOWER, UNKNOWN)
+
+
+def test_performance_monitors_are_not_said_to_be_there(take):
+    taken = take(" mrs x2, id_aa64dfr0_el1\n mrs x3, id_dfr0_el1\n svc #1\n")
+
+    registers = taken.core.registers
+    assert registers["x2"] & 0xF0F == 0x006  # Armv8 debug, no monitors
+    assert registers["x3"] >> 24 & 0xF == 0
+
+
+FROM_AARCH32 = 0x600
+TO_AARCH32 = """
+    mov x2, #3
+    msr cntkctl_el1, x2
+    mov x3, #1000
+1:  subs x3, x3, #1
+    b.ne 1b
+    mrs x4, cntvct_el0
+    mov x2, #0x10
+    msr spsr_el1, x2
+    adr x2, user
+    msr elr_el1, x2
+    eret
+user:
+"""
+
+
+@pytest.mark.parametrize("access", ["0xec510f1e", "0xec510f0e"], ids=["CNTVCT", "CNTPCT"])
+def test_aarch32_program_sees_virtual_time(take, access):
+    taken = take(f"{TO_AARCH32} .inst {access}\n .inst 0xef000007\n")  # mrrc r0, r1; svc #7
+
+    registers = taken.core.registers
+    assert (taken.vector, taken.exception_class, taken.syndrome) == (FROM_AARCH32, 0x11, 7)
+    assert registers["x4"] >= 1000 * 8 // 128
+    assert registers["x0"] - registers["x4"] in (0, 1)
+    assert registers["x1"] == 0
+
+
+@pytest.mark.parametrize("access", ["0xec510f09", "0xee190f1d"], ids=["mrrc", "mrc"])
+def test_aarch32_program_has_no_cycle_counter(take, access):
+    taken = take(f"{TO_AARCH32} .inst {access}\n .inst 0xef000007\n")
+
+    assert (taken.vector, taken.exception_class) == (FROM_AARCH32, UNKNOWN)
+
+
 def test_stack_pointer_in_use_chooses_the_vector(take):
     taken = take(" msr spsel, #0\n svc #1\n")
 
