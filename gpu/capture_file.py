@@ -7,7 +7,7 @@ and a virtual time in ns. Addresses are guest-physical.
     close     number
     grant     number, blob, [[address, bytes], ...]
     revoke    number, blob
-    memory    [[address, data], ...]: what commands of the next submission read
+    memory    [[address, data], ...]: what commands of the next submission read. It may have several
     submit    number, ring, tag, stream
     done      number, ring, tag, [[address, bytes, sha256], ...]: what it wrote
     reset

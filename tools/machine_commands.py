@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,23 +90,48 @@ def dtb(machine: str, overrides: tuple[str, ...], output: str | None, form: str 
 
 
 @click.command()
-@click.argument("machine", metavar="MACHINE.yaml")
-@click.argument("snapshot", type=click.Path(path_type=Path))
-@click.argument("output", metavar="FILE.png", type=click.Path(path_type=Path))
+@click.argument("what", metavar="MACHINE.yaml|SOCKET")
+@click.argument(
+    "files", metavar="[SNAPSHOT] FILE.png", nargs=-1, type=click.Path(path_type=Path), required=True
+)
 @overrides_option
-def screenshot(machine: str, snapshot: Path, output: Path, overrides: tuple[str, ...]) -> None:
-    """Write what the display shows in a snapshot of a machine.
+def screenshot(what: str, files: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
+    """Write what a machine's display shows.
 
-    Of a run's end, `hypervisor run --screenshot` writes one.
+    In a SNAPSHOT of the MACHINE, or now, in a machine that runs with --qmp unix:SOCKET. Of a run's
+    end, `hypervisor run --screenshot` writes one.
     """
     from hypervisor.machine import Machine
     from tools.run import check_output, display_of, write_screenshot
 
+    *before, output = files
+    path = what.removeprefix("unix:")
+    runs = os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode)
+    if len(before) != (0 if runs else 1):
+        wanted = "SOCKET FILE.png" if runs else "MACHINE.yaml SNAPSHOT FILE.png"
+        raise click.UsageError(f"what is wanted is: hypervisor screenshot {wanted}")
     check_output("screenshot", output)
-    with Machine.load(machine, overrides) as restored:
+    if runs:
+        asyncio.run(_screendump(path, output.absolute()))
+        return
+    with Machine.load(what, overrides) as restored:
         display_of(restored, "MACHINE.yaml")
-        restored.restore(snapshot)
+        restored.restore(before[0])
         write_screenshot(restored, output)
+
+
+async def _screendump(path: str, output: Path) -> None:
+    """Have a machine that runs write its picture."""
+    from tools.inspector.link import Link, LinkError
+
+    link = Link(path, lambda name, data: None)
+    try:
+        await link.open()
+        await link.ask("screendump", filename=str(output))
+    except LinkError as error:
+        raise HostError(str(error)) from None
+    finally:
+        await link.close()
 
 
 def _tree(description: Description, form: str) -> bytes:

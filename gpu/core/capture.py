@@ -21,6 +21,9 @@ from gpu.core.work import Range, Submission, Work
 from gpu.options import GpuOptions
 from hypervisor.device.board import Board
 
+MAX_MEMORY = 16 << 20
+"""Bytes of guest memory that wait to be written down, about."""
+
 
 class Capture:
     """Told by the core of everything; `write` takes the records, in order."""
@@ -34,6 +37,7 @@ class Capture:
         self._known: dict[Range, bytes] = {}
         """Digests of such buffers as a replay has them."""
         self._memory: list[tuple[int, bytes]] = []
+        self._memory_size = 0
         self._answers: list[tuple[int, bytes]] = []
         self._is_submitting = False
 
@@ -64,7 +68,19 @@ class Capture:
         self._known[blob, offset, size] = _digest(blob.read(offset, size))
         for start, end in without((offset, offset + size), self._owed.get(blob, ())):
             for address, length in blob.split(start, end - start):
-                self._memory.append((address, self._board.memory.read(address, length)))
+                for at in range(0, length, MAX_MEMORY):
+                    self._keep(address + at, min(length - at, MAX_MEMORY))
+
+    def _keep(self, address: int, size: int) -> None:
+        self._memory.append((address, self._board.memory.read(address, size)))
+        self._memory_size += size
+        if self._memory_size >= MAX_MEMORY:
+            self._write_memory()
+
+    def _write_memory(self) -> None:
+        if self._memory:
+            self._record("memory", [list(each) for each in self._memory])
+        self._memory, self._memory_size = [], 0
 
     def uses(self, work: Work, submission: Submission | None) -> None:
         """A command that is sent works on buffers, of which some lie in guest memory."""
@@ -90,9 +106,7 @@ class Capture:
     def submitted(self, context: int, submission: Submission, stream: bytes) -> None:
         """All packets of a submission were read."""
         self._is_submitting = False
-        if self._memory:
-            self._record("memory", [list(each) for each in self._memory])
-            self._memory = []
+        self._write_memory()
         self._record("submit", context, submission.ring, submission.tag, stream)
 
     def answered(self, blob: Blob, offset: int, data: bytes) -> None:

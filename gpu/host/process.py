@@ -15,18 +15,17 @@ import marshal
 import mmap
 import os
 import select
-import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from gpu.host.folders import WorkerFolder, sweep
 from gpu.host.linker import find_linker
 from gpu.options import OpenClOptions
 
@@ -78,11 +77,12 @@ class Worker:
     def __init__(self, options: OpenClOptions, sharing: str = "auto") -> None:
         self._options = options
         self._timeout = options.timeout / 1e9
-        self.folder = tempfile.mkdtemp(prefix="hypervisor-gpu-")
+        self._kept = WorkerFolder()
+        self.folder = self._kept.path
         try:
             self._process, self._socket = self._start()
         except OSError:
-            os.rmdir(self.folder)
+            self._kept.close()
             raise
         self._pid = 0
         self._longest = MAX_MESSAGE
@@ -335,7 +335,7 @@ class Worker:
         self._end()
         self._wait_for_end()
         self._socket.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._kept.close()
 
     def _has_ended(self) -> bool:
         """Leaves the exit status to be taken."""
@@ -391,6 +391,7 @@ class Workers:
         self._sharing = sharing
         self._spare: Worker | None = None
         self._description: dict[str, Any] | None = None
+        sweep()
 
     def warm(self) -> None:
         """Have a spare. WorkerLostError where none can be started."""

@@ -25,6 +25,30 @@ __kernel void blend(__global uint *x, __global const uint *y) {
 MIX = p.NdRange(queue=QUEUE, kernel=30, dimensions=1, global_size=(SIZE // 4, 1, 1))
 
 
+def test_memory_that_a_stream_reads_is_written_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpu.core.capture.MAX_MEMORY", SIZE)
+    path = tmp_path / "run.gpu"
+    with GuestBench(capture=str(path)) as guest:
+        guest.set_up()
+        guest.write(0, bytes(range(256)) * (8 * SIZE // 256))
+        guest.do(
+            p.CreateBuffer(id=20, context=CONTEXT, size=8 * SIZE),
+            *[p.WriteBuffer(queue=QUEUE, buffer=20, size=8 * SIZE, blob=BULK)] * 4,
+            p.ReadBuffer(queue=QUEUE, buffer=20, size=8 * SIZE, blob=BULK, blob_offset=8 * SIZE),
+        )
+
+    with CaptureReader(path) as reader:
+        memory = [record for record in reader.records() if record[0] == "memory"]
+    with CaptureReader(path) as reader:
+        result = replay(reader)
+
+    assert len(memory) == 32
+    assert max(sum(len(data) for _, data in record[2]) for record in memory) == SIZE
+    assert result.differences == []
+
+
 def work(guest: GuestBench) -> bytes:
     """Buffers in guest memory and the device's, written by the guest between and by mapping."""
     noise = random.Random(1)

@@ -1,5 +1,11 @@
 """Pictures of a machine's display, at a run's end and of snapshots."""
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 WITH_DISPLAY = "  gpu0: {type: virtio.gpu, at: 0x1000_1000, irq: plic.1, display: {width: 320}}\n"
@@ -31,6 +37,38 @@ def test_snapshot_has_the_picture_of_its_moment(board, folder, command):
 
     assert (result.code, result.out) == (0, "")
     assert (folder / "out.png").read_bytes() == (folder / "end.png").read_bytes()
+
+
+@pytest.fixture
+def running(board, folder):
+    """A machine that runs elsewhere, with a QMP socket `qmp`."""
+    words = ("run", "board.yaml", "--console", "none", "--qmp", "unix:qmp")
+    root = str(Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from tools.main import main; main()", *words],
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    end = time.monotonic() + 60
+    while not (folder / "qmp").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_machine_that_runs_writes_what_it_shows_now(running, folder, command):
+    result = command("screenshot", "qmp", "now.png")
+
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert (folder / "now.png").read_bytes().startswith(SIGNATURE)
+    assert running.poll() is None
+
+
+def test_machine_that_runs_needs_no_snapshot(running, command):
+    result = command("screenshot", "qmp", "snap", "now.png")
+
+    assert result.code == 2
+    assert "hypervisor screenshot SOCKET FILE.png" in result.err
 
 
 @pytest.mark.parametrize(

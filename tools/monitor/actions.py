@@ -263,6 +263,17 @@ class Actions:
         except SnapshotError as error:
             raise MonitorError(str(error)) from None
 
+    def screenshot(self, path: str) -> None:
+        """Write what the display shows, as a PNG file."""
+        try:
+            self.machine.gpu.screenshot(path)
+        except LookupError as error:
+            raise MonitorError(str(error)) from None
+        except OSError as error:
+            raise MonitorError(
+                f"the screenshot {path} cannot be written: {error.strerror}"
+            ) from None
+
     def type(self, text: bytes) -> None:
         """Type to the guest's console."""
         self._check_live()

@@ -85,6 +85,13 @@ def _power_down(session: QmpSession, given: Arguments) -> Any:
     session.broadcast("POWERDOWN")
 
 
+def _screendump(session: QmpSession, given: Arguments) -> Any:
+    """QEMU's default is PPM; we write PNG only, and say so to whom wants another."""
+    if given.get("format", "png") != "png":
+        raise MonitorError(f"Parameter 'format' is png here, not {given['format']}")
+    session.actions.screenshot(given["filename"])
+
+
 def _memory(session: QmpSession, given: Arguments) -> Any:
     data = session.actions.memory(given["address"], given["size"], given.get("hart"))
     return {"data": base64.b64encode(data).decode()}
@@ -212,6 +219,7 @@ COMMANDS: dict[str, QmpCommand] = {
         QmpCommand("system_reset", lambda session, given: session.actions.reset()),
         QmpCommand("system_powerdown", _power_down),
         QmpCommand("quit", lambda session, given: session.quit()),
+        QmpCommand("screendump", _screendump, {"filename": "str", "*format": "str"}),
         QmpCommand("human-monitor-command", _human, {"command-line": "str", "*cpu-index": "int"}),
         QmpCommand("x-status", _view(views.status)),
         QmpCommand("x-look", _look, {"*device": "str"}),

@@ -322,6 +322,10 @@ class TextMonitor:
         self.actions.snapshot(path)
         return f"written to {path}"
 
+    def _screendump(self, path: str) -> str:
+        self.actions.screenshot(path)
+        return f"written to {path}"
+
     def _type(self, *words: str) -> None:
         self.actions.type(" ".join(words).encode() + b"\n")
 
@@ -374,6 +378,7 @@ COMMANDS = {
         Command("step_back", "", "go back by one instruction", _M._step_back),
         Command("trace", "FILTER [FILE] | off", "trace events, as run --trace does", _M._trace),
         Command("snapshot", "FILE", "write a snapshot", _M._snapshot),
+        Command("screendump", "FILE", "write the display's picture (PNG)", _M._screendump),
         Command("type", "TEXT", "type a line to the guest's console", _M._type),
         Command("system_reset", "", "reset the machine", _M._reset),
         Command("system_powerdown", "", "press the power button", _M._power_down),

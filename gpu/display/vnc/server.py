@@ -131,10 +131,17 @@ class _MachineInput:
         self._framebuffer = framebuffer
         self._lock = threading.Lock()
         self._posted = 0
+        self._down: set[int] = set()
+        """Keys that the machine was told are down."""
 
     def key(self, code: int, down: bool) -> None:
-        # A key that went down must come up, however many wait.
-        self._post(partial(self._board.seat.key, code, down), must=not down)
+        # A key that went down must come up, however many wait; of others there is no need to.
+        if down:
+            if self._post(partial(self._board.seat.key, code, True)):
+                self._down.add(code)
+        elif code in self._down:
+            self._down.remove(code)
+            self._post(partial(self._board.seat.key, code, False), must=True)
 
     def point(self, x: int, y: int, buttons: int) -> None:
         with self._framebuffer.lock:
@@ -146,12 +153,14 @@ class _MachineInput:
     def resize(self, width: int, height: int) -> None:
         self._post(partial(self._board.seat.resize, width, height))
 
-    def _post(self, action: Callable[[], None], must: bool = False) -> None:
+    def _post(self, action: Callable[[], None], must: bool = False) -> bool:
+        """Whether there was room for it."""
         with self._lock:
             if self._posted >= MAX_POSTED and not must:
-                return
+                return False
             self._posted += 1
         self._board.post(partial(self._act, action))
+        return True
 
     def _act(self, action: Callable[[], None]) -> None:
         with self._lock:
