@@ -428,10 +428,10 @@ class History:
         state = _State(machine.clock.cell.units, machine.inputs.position, slots, rest)
         self._states.append(state)
         self._states.sort(key=lambda each: each.units)
+        while len(self._states) > 2 and self._log_size > OVERHEAD // 2:
+            self._forget_beginning()
         while len(self._states) > 2 and self._overhead > OVERHEAD:
             self._thin_out()
-        while len(self._states) > 1 and self._log_size > OVERHEAD // 2:
-            self._forget_beginning()
         now = time.monotonic()
         self._due = now + max(LEAST_SECONDS, SHARE * (now - began))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from hypervisor import history as history_module
 from hypervisor.console import Step
 from hypervisor.history import History, HistoryError
 
@@ -282,6 +283,26 @@ def test_keys_come_in_again_and_output_is_shown_once(worker):
     assert machine.state_sha256() == present
     typed(machine, "d")
     assert bytes(shown) == b"abcd"
+
+
+def test_history_begins_later_when_too_much_came_in(worker, monkeypatch):
+    monkeypatch.setattr(history_module, "OVERHEAD", 1 << 20)
+    machine = worker(source=ECHO)
+    arrive = machine.inputs.connect("frame", "net0", lambda data: None)
+    for _ in range(40):
+        arrive(bytes(50_000))
+        machine.run_to(machine.clock.cell.units + 50_000)
+        machine.history._keep()
+    present, units = machine.state_sha256(), machine.clock.cell.units
+
+    assert machine.inputs.log_size < 1 << 20
+    assert machine.history.beginning > 500_000
+    assert machine.history.states > 2
+    machine.history.go_to_time(machine.history.beginning)
+    machine.run_to(units)
+    assert machine.state_sha256() == present
+    with pytest.raises(HistoryError, match="the history begins at"):
+        machine.history.go_to_time(50_000)
 
 
 def test_script_goes_on_when_the_machine_is_in_its_present_again(worker):

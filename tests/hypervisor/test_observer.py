@@ -255,3 +255,13 @@ def test_wrong_filter_and_place_are_errors(workshop, tmp_path):
         machine.trace("nonsense")
     with pytest.raises(BackendError):
         machine.trace("all", tmp_path / "no" / "a.txt")
+
+
+def test_traps_that_were_not_noted_are_said(workshop):
+    machine = workshop.build(GUEST)
+    machine.events.subscribe(Trap, lambda event: None)
+    machine.observer._traps[0]._ring.ring_lost = 3
+
+    machine.run(timeout=60)
+
+    assert "trace: 3 traps of hart 0 were not noted" in machine.messages

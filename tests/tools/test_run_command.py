@@ -196,3 +196,10 @@ def test_escapes_stand_for_their_bytes(written, meant):
 def test_escape_that_means_nothing_is_refused(written):
     with pytest.raises(click.BadParameter):
         parse_text(written)
+
+
+def test_paused_machine_that_nobody_could_let_go_on_is_refused(folder, command):
+    result = command("run", "board.yaml", "--paused", "--console", "none")
+
+    assert result.code == 2
+    assert "--paused waits for somebody who lets the machine go on" in result.err

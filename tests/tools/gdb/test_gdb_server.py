@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+import threading
+import time
 
 import pytest
 
@@ -237,6 +239,28 @@ def test_random_packets_do_no_harm(bench):
     again = bench.connect()
 
     assert again.ask("qC") == "QC1"
+
+
+def test_client_that_floods_waits_for_the_machine(bench):
+    """What it sends beyond the bound stays in its socket."""
+    client = bench.connect()
+    client.ask("?")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold():
+        begun.set()
+        go_on.wait(60)
+
+    bench.control.post(hold)
+    begun.wait(60)
+    for _ in range(500):
+        client.send("qC")
+    time.sleep(0.5)
+    waiting = len(bench.control._work)
+    go_on.set()
+
+    assert 0 < waiting <= 64
+    assert [client.receive() for _ in range(500)] == ["QC1"] * 500
 
 
 @pytest.mark.parametrize("text", ["nonsense", ":", "host:99999", "1.2.3.4:-1"])

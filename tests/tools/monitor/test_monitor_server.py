@@ -1,13 +1,16 @@
 """The sockets: dialogues by hand, garbage, and clients that vanish."""
 
 import json
+import os
 import random
 import socket
 import time
 
 import pytest
 
+from hypervisor.events import MmioAccess, Reset
 from tools.errors import HostError
+from tools.monitor.qmp import MOST_EVENTS
 from tools.monitor.server import MonitorServer, Place, PlaceError
 
 PROMPT = b"(hypervisor) "
@@ -250,6 +253,61 @@ def test_client_that_does_not_read_is_dropped(running):
     client.close()
 
     assert running.ask(running.machine.clock.now) >= 0
+
+
+def test_burst_of_events_reaches_a_client_that_reads(running, qmp):
+    """As many as are sent in a second, before the client has read one."""
+    receive(qmp)
+    qmp.sendall(
+        b'{"execute": "qmp_capabilities"}'
+        b'{"execute": "x-watch-events", "arguments": {"events": "power"}}'
+    )
+    for _ in range(2):
+        receive(qmp)
+    machine = running.machine
+    running.ask(lambda: [machine.events.publish(Reset(n)) for n in range(MOST_EVENTS + 5)])
+
+    seen = [receive(qmp) for _ in range(2 * MOST_EVENTS + 5)]
+
+    traced = [each["data"]["time"] for each in seen if each["event"] == "X_TRACE"]
+    assert traced == list(range(MOST_EVENTS))
+
+
+def test_sockets_of_clients_are_closed_when_they_leave(running):
+    def open_files():
+        return len(os.listdir("/proc/self/fd"))
+
+    before = open_files()
+    for _ in range(5):
+        client = running.connect(running.monitor)
+        read_until(client, PROMPT)
+        client.close()
+    for _ in range(500):
+        if open_files() <= before:
+            break
+        time.sleep(0.01)
+
+    assert open_files() <= before
+
+
+def test_nothing_is_noted_while_nobody_is_attached(running):
+    machine = running.machine
+
+    def followed():
+        return running.ask(lambda: machine.events.wants(MmioAccess))
+
+    alone = followed()
+    client = running.connect(running.monitor)
+    read_until(client, PROMPT)
+    ask(client, "info status")
+    attached = followed()
+    client.close()
+    for _ in range(500):
+        if not followed():
+            break
+        time.sleep(0.01)
+
+    assert (alone, attached, followed()) == (False, True, False)
 
 
 def test_socket_of_a_run_that_was_killed_is_taken_over(bench, tmp_path):
