@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from hypervisor.console import KEPT_OUTPUT, Step
+from hypervisor.history import History
 from hypervisor.inputs import ReplayError
 from hypervisor.machine import Machine
 from hypervisor.recording import (
@@ -327,3 +330,66 @@ def test_check_is_the_same_where_the_console_dropped_output(workshop):
     assert state_check(machine) == before
     machine.console.write(b"y")
     assert state_check(machine) != before
+
+
+DISK, RINGS, REQUEST = 0x1000_1000, 0x8004_0000, 0x8005_0000
+SECTOR = b"written".ljust(512, b".")
+
+WRITE = f"""
+    li s0, {DISK + 0x50:#x}
+    sw zero, (s0)
+    li s1, 3000
+1:  addi s1, s1, -1
+    bnez s1, 1b
+    li t0, 0x5555
+    li t1, 0x100000
+    sw t0, (t1)
+9:  j 9b
+"""
+"""Has the disk take the request that is there, and waits a little."""
+
+
+def offer_a_sector(machine):
+    """A driver's work: the queue is set up, and a write of sector 1 is in it."""
+    settings = [(0x70, 3), (0x24, 1), (0x20, 1), (0x70, 11), (0x38, 8)]
+    settings += [(0x80, RINGS), (0x90, RINGS + 0x1000), (0xA0, RINGS + 0x2000)]
+    for offset, value in [*settings, (0x44, 1), (0x70, 15)]:
+        machine.devices["disk0"].write(offset, 4, value)
+    parts = [(REQUEST, 16, 1), (REQUEST + 0x100, 512, 1), (REQUEST + 0x400, 1, 2)]
+    for n, (address, size, flags) in enumerate(parts):
+        machine.memory.write(RINGS + 16 * n, struct.pack("<QIHH", address, size, flags, n + 1))
+    machine.memory.write(RINGS + 0x1000, struct.pack("<HHH", 0, 1, 0))
+    machine.memory.write(REQUEST, struct.pack("<IIQ", 1, 0, 1))
+    machine.memory.write(REQUEST + 0x100, SECTOR)
+
+
+@pytest.mark.parametrize("overlay", ["none", "keep"])
+def test_run_that_wrote_to_its_disk_is_replayed_on_the_disk_of_before(overlay, workshop, tmp_path):
+    image = tmp_path / "disk.img"
+    image.write_bytes(bytes(1 << 16))
+    options = f"file: disk.img, overlay: {overlay}, latency: 5us"
+    disk = f"  disk0: {{type: virtio.blk, at: {DISK:#x}, {options}}}\n"
+    machine = workshop.build(WRITE, devices=disk)
+    offer_a_sector(machine)
+    recorder = Recorder(machine, tmp_path / "run.rec", file_digests(machine.description))
+    assert machine.run(timeout=60).kind == "power-off"
+    digest, written = machine.state_sha256(), machine.devices["disk0"].backend.read(512, 512)
+    recorder.close()
+    machine.close()
+    image.write_bytes(bytes(1 << 16))
+    (tmp_path / "disk.img.overlay").unlink(missing_ok=True)
+
+    recording = read_recording(tmp_path / "run.rec")
+    check_files(recording, recording.description())
+    replayed = Machine(recording.description(), offline=True)
+    workshop.machines.append(replayed)
+    offer_a_sector(replayed)
+    replayer = Replayer(replayed, recording)
+    replayed.history = History(replayed, 8 << 20)
+    assert replayed.run(timeout=60).kind == "power-off"
+
+    assert written == replayed.devices["disk0"].backend.read(512, 512) == SECTOR
+    assert replayer.state == replayed.state_sha256() == digest
+    assert image.read_bytes() == bytes(1 << 16)
+    replayed.history.go_to_time(0)
+    assert replayed.devices["disk0"].backend.read(512, 512) == bytes(512)
