@@ -37,6 +37,8 @@ class Memory:
         self.size = size
         self.root = handle
         self.origin = 0
+        self.view: memoryview | None = None
+        """Where it lies in this process, if the device computes there."""
         self.blob: Mapping | None = None
         self.blob_offset = 0
         self.pitches = (0, 0)
@@ -91,6 +93,8 @@ class Memories:
                 whole = _low.Buffer(self._context, flags, hostbuf=mapping.bytes)
                 self._whole[blob] = whole
             memory = self._part(whole, mapping.size, offset, size)
+            if self._sharing == "zero-copy":
+                memory.view = mapping.bytes[offset : offset + size]
         memory.blob, memory.blob_offset = mapping, offset
         self.objects[number] = memory
 
@@ -98,6 +102,8 @@ class Memories:
         whole = self.objects[parent]
         memory = self._part(whole.root, -1, whole.origin + origin, size)
         memory.blob, memory.blob_offset = whole.blob, whole.blob_offset + origin
+        if whole.view is not None:
+            memory.view = whole.view[origin : origin + size]
         self.objects[number] = memory
 
     def owns_pages(self, number: int) -> bool:
@@ -119,7 +125,9 @@ class Memories:
             pages = mmap.mmap(-1, -(-size // 4096) * 4096, flags)
             view = memoryview(pages)[:size]
             flags = READ_WRITE | USE_HOST_PTR
-            return Memory(_low.Buffer(self._context, flags, hostbuf=view), size, pages)
+            memory = Memory(_low.Buffer(self._context, flags, hostbuf=view), size, pages)
+            memory.view = view
+            return memory
         memory = Memory(_low.Buffer(self._context, READ_WRITE, size), size)
         _low._enqueue_fill_buffer(self._queue, memory.handle, b"\0", 0, size)
         return memory
@@ -151,8 +159,9 @@ class Memories:
         keep: object = None
         size = _image_bytes(shape, pitches)
         if how == "buffer":
-            descriptor.buffer = self.objects[origin].handle
-            keep = self.objects[origin]
+            buffer = self._whole_buffer(self.objects[origin])
+            descriptor.buffer = buffer
+            keep = self.objects[origin], buffer
         elif how == "blob" and self._sharing != "copy":
             descriptor.pitches = pitches if kind not in (0x10F4, 0x10F6) else (0, 0)
             flags |= USE_HOST_PTR
@@ -175,6 +184,12 @@ class Memories:
             _low._enqueue_write_image(
                 self._queue, memory.handle, (0, 0, 0), memory.shape, bytes(size), *pitches
             )
+
+    def _whole_buffer(self, memory: Memory) -> Any:
+        """PoCL 3.0 makes no image of a part of a buffer: one that is no part, in the same place."""
+        if memory.view is None or memory.handle is memory.root:
+            return memory.handle
+        return _low.Buffer(self._context, READ_WRITE | USE_HOST_PTR, hostbuf=memory.view)
 
     def _write_image(
         self, memory: Memory, origin: tuple[int, ...], region: tuple[int, ...], data: Any

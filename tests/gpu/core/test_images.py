@@ -139,12 +139,17 @@ def test_image_in_a_blob_is_mapped(guest: GuestBench) -> None:
     assert read(guest, 20, (4, 4, 1))[16:20] == b"line"
 
 
-def test_image_of_a_buffer(guest: GuestBench) -> None:
+@pytest.mark.parametrize("place", [{}, {"blob": BULK, "blob_offset": 8192}], ids=["device", "blob"])
+@pytest.mark.parametrize("buffer", [22, 23], ids=["whole", "part"])
+def test_image_of_a_buffer(guest: GuestBench, place: dict[str, int], buffer: int) -> None:
     guest.do(
-        p.CreateBuffer(id=20, context=CONTEXT, size=256),
-        p.FillBuffer(queue=QUEUE, buffer=20, size=256, pattern=b"\x05"),
-        image(21, MemObject.IMAGE1D_BUFFER, width=16, buffer=20),
-        p.Release(id=20),
+        p.CreateBuffer(id=22, context=CONTEXT, size=4096, **place),
+        p.CreateSubBuffer(id=23, buffer=22, origin=1024, size=1024),
+        p.FillBuffer(queue=QUEUE, buffer=22, size=1024, pattern=b"\x05"),
+        p.FillBuffer(queue=QUEUE, buffer=23, size=1024, pattern=b"\x05"),
+        image(21, MemObject.IMAGE1D_BUFFER, width=16, buffer=buffer),
+        p.Release(id=23),
+        p.Release(id=22),
     )
 
     assert read(guest, 21, (16, 1, 1)) == b"\x05" * 64
