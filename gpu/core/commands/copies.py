@@ -160,10 +160,10 @@ def copy_buffer_rect(context: Schedule, command: protocol.CopyBufferRect, found:
     waits = waits_of(found, queue)
     check_scope(queue, source, target)
     region = command.region
-    at, end, *pitches = box(
+    _, end, *pitches = box(
         command.source_origin, region, (command.source_row_pitch, command.source_slice_pitch)
     )
-    to, to_end, *to_pitches = box(
+    _, to_end, *to_pitches = box(
         command.destination_origin,
         region,
         (command.destination_row_pitch, command.destination_slice_pitch),
@@ -174,8 +174,9 @@ def copy_buffer_rect(context: Schedule, command: protocol.CopyBufferRect, found:
     if root is other:
         if pitches != to_pitches:
             raise refuse(Status.INVALID_VALUE)
-        distance = other_base + to - base - at
-        if _overlap(source, at, end, target, to, to_end) and not _apart(distance, region, pitches):
+        one, another = command.source_origin, command.destination_origin
+        one, another = (one[0] + base, *one[1:]), (another[0] + other_base, *another[1:])
+        if _boxes_overlap(one, another, region, pitches):
             raise refuse(Status.MEM_COPY_OVERLAP)
     operation = (
         "copy_rect",
@@ -192,18 +193,24 @@ def copy_buffer_rect(context: Schedule, command: protocol.CopyBufferRect, found:
     context.enqueue(work, waits, command.event)
 
 
-def _apart(distance: int, region: Vector, pitches: list[int]) -> bool:
-    """Whether boxes of equal pitches do not meet, though their extents do: one lies between the
-    rows of the other, or between its slices. An origin may lie beyond its row."""
+def _boxes_overlap(one: Vector, other: Vector, region: Vector, pitches: list[int]) -> bool:
+    """Whether boxes of equal pitches overlap, as OpenCL 1.2 counts it (appendix E): boxes that go
+    beyond their rows or slices may be said to although they only come near."""
     row, slice_ = pitches
-    width, height, _ = region
-    return _fits_between(distance, width, row) or _fits_between(
-        distance, (height - 1) * row + width, slice_
-    )
+    width, height, depth = region
+    if all(a < b + size and b < a + size for a, b, size in zip(one, other, region, strict=True)):
+        return True
+    first, second = (x + y * row + z * slice_ for x, y, z in (one, other))
+    if abs(first - second) >= width + height * row + depth * slice_:
+        return False
+    if _goes_around(one[0], other[0], width, row):
+        return True
+    return depth > 1 and _goes_around(one[1], other[1], height, slice_ // row)
 
 
-def _fits_between(distance: int, size: int, pitch: int) -> bool:
-    return size <= distance % pitch <= pitch - size
+def _goes_around(one: int, other: int, size: int, pitch: int) -> bool:
+    """Whether one of two spans goes beyond the pitch, and so far that it comes to the other."""
+    return one + size - pitch > other or other + size - pitch > one
 
 
 @handles(protocol.FillBuffer)
