@@ -46,14 +46,14 @@ def rows(runs: int, folder: Path) -> list[Row]:
     shell = guests.Guest(guest.machine, guest.kernel, guest.initrd, guests.COMMAND_LINE)
     back = _task("back", folder, shell)
     kept = [_task("snapshot", folder, shell) for _ in range(runs)]
-    bare, plain = boots["bare"], boots["plain"]
+    bare = boots["bare"]
     return [
         Row("boot with no tool attached, beside a run loop without tools", "%",
-            100 * (plain / bare - 1), target=2),
-        Row("the same with monitor and QMP listening", "%", 100 * (boots["listening"] / bare - 1)),
+            _more(boots["plain"], bare), target=2),
+        Row("the same with monitor and QMP listening", "%", _more(boots["listening"], bare)),
         Row("the same with GDB listening, which keeps a history", "%",
-            100 * (boots["gdb"] / bare - 1)),
-        Row("boot with MMIO traced, times one without", "x", boots["mmio"] / plain, target=2),
+            _more(boots["gdb"], bare)),
+        Row("boot with MMIO traced, times one without", "x", _times(boots["mmio"], boots["plain"]), target=2),
         Row(f"step back after {GUEST_SECONDS} s of guest time", "s", back["first"], target=2),
         Row("the steps back after that", "s", back["next"]),
         *(
@@ -65,8 +65,8 @@ def rows(runs: int, folder: Path) -> list[Row]:
     ]  # fmt: skip
 
 
-def _boots(runs: int, folder: Path, guest: guests.Guest) -> dict[str, float]:
-    """Seconds of the processor's for the same boot in each way."""
+def _boots(runs: int, folder: Path, guest: guests.Guest) -> dict[str, list[float]]:
+    """Seconds of the processor's for the same boot in each way, as often as there are runs."""
     ways = ("bare", "plain", "listening", "gdb", "mmio")
     found: dict[str, list[float]] = {way: [] for way in ways}
     executed = set()
@@ -77,7 +77,17 @@ def _boots(runs: int, folder: Path, guest: guests.Guest) -> dict[str, float]:
             executed.add(figures["executed"])
     if len(executed) != 1:
         raise BenchmarkError(f"tools changed the run: {sorted(executed)} bytes were executed")
-    return {way: statistics.median(times) for way, times in found.items()}
+    return found
+
+
+def _times(these: list[float], those: list[float]) -> float:
+    """How often one takes the other, each beside its neighbour in time."""
+    return statistics.median(a / b for a, b in zip(these, those, strict=True))
+
+
+def _more(these: list[float], those: list[float]) -> float:
+    """Per cent."""
+    return 100 * (_times(these, those) - 1)
 
 
 def _task(task: str, folder: Path, guest: guests.Guest) -> dict[str, Any]:
