@@ -126,6 +126,25 @@ def test_two_dimensions_with_an_offset(built: GuestBench) -> None:
     assert struct.unpack("<8Q", built.read(0, 64)) == tuple(expected)
 
 
+@pytest.mark.parametrize(
+    ("options", "version"), [(b"", 120), (b"-cl-std=CL1.1", 110), (b"-cl-std=CL1.2", 120)]
+)
+def test_language_is_opencl_c_1_2_where_no_other_is_asked_for(
+    guest: GuestBench, options: bytes, version: int
+) -> None:
+    source = "__kernel void tell(__global int *a) { *a = __OPENCL_C_VERSION__; }"
+    guest.program(10, source, options)
+    guest.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=4),
+        p.CreateKernel(id=30, program=10, function_name=b"tell"),
+        p.SetArgumentObject(kernel=30, index=0, object=20),
+        p.Task(queue=QUEUE, kernel=30),
+        p.ReadBuffer(queue=QUEUE, buffer=20, size=4, blob=BULK),
+    )
+
+    assert struct.unpack("<I", guest.read(0, 4)) == (version,)
+
+
 def test_options_reach_the_compiler(guest: GuestBench) -> None:
     guest.program(10, SOURCE, b"-D STEP=3 -I /somewhere -cl-mad-enable -w")
     guest.do(
