@@ -53,7 +53,8 @@ def rows(runs: int, folder: Path) -> list[Row]:
         Row("the same with monitor and QMP listening", "%", _more(boots["listening"], bare)),
         Row("the same with GDB listening, which keeps a history", "%",
             _more(boots["gdb"], bare)),
-        Row("boot with MMIO traced, times one without", "x", _times(boots["mmio"], boots["plain"]), target=2),
+        Row("boot with MMIO traced, times one without", "x",
+            _times(boots["mmio"], boots["plain"]), target=2),
         Row(f"step back after {GUEST_SECONDS} s of guest time", "s", back["first"], target=2),
         Row("the steps back after that", "s", back["next"]),
         *(
