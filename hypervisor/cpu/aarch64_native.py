@@ -13,7 +13,15 @@ from ctypes import c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 
 from hypervisor.cpu import aarch64_env as env
-from hypervisor.cpu import aarch64_system, library, native, native_blocks, native_code, native_stops
+from hypervisor.cpu import (
+    aarch64_system,
+    library,
+    native,
+    native_blocks,
+    native_code,
+    native_faults,
+    native_stops,
+)
 
 FUNCTIONS = (
     "block",
@@ -21,6 +29,7 @@ FUNCTIONS = (
     "translated",
     "synchronize",
     *aarch64_system.FUNCTIONS,
+    *native_faults.FUNCTIONS,
     *native_stops.FUNCTIONS,
 )
 
@@ -235,6 +244,7 @@ def callbacks() -> Mapping[str, int]:
     symbols = {
         "uc_emu_stop": c("uc_emu_stop", c_int, c_void_p),
         "uc_mem_protect": c("uc_mem_protect", c_int, c_void_p, c_uint64, c_size_t, c_uint32),
+        "cpu_loop_exit": c("cpu_loop_exit_aarch64", None, c_void_p),
         "do_interrupt": c("arm_cpu_do_interrupt_aarch64", None, c_void_p),
         "tb_flush": c("tb_flush_aarch64", None, c_void_p),
         "hostp": c("get_page_addr_code_hostp_aarch64", c_uint64, c_void_p, c_uint64, c_void_p),
@@ -244,10 +254,11 @@ def callbacks() -> Mapping[str, int]:
         ),
         "memcmp": ctypes.CDLL(None).memcmp,
     }
-    words = native.cell_words()
+    words = native.cell_words() | native_faults.WORDS
     words |= {name: library.address_of(function) for name, function in symbols.items()}
     words |= {name: getattr(env, name) for name in ("PC", "PSTATE")}
     words |= {name: getattr(env, name) for name in ("PREFETCH_ABORT", "HVC", "SMC")}
-    text = native.HELPERS + native_blocks.IR + native_code.IR + native_stops.IR + _IR
+    text = native.HELPERS + native_blocks.IR + native_code.IR
+    text += native_faults.IR + native_stops.IR + _IR
     text += "".join(_TIMER_IR.replace("TIMER", timer) for timer in ("cntp", "cntv"))
     return native.compile_ir(text.format(**words), FUNCTIONS)

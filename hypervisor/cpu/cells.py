@@ -93,6 +93,7 @@ class HartCell(ctypes.Structure):
         ("last_pc", c_uint64),
         ("last_at", c_uint64),
         ("last_units", c_uint64),
+        ("failed_store", c_uint64),  # the engine's error number of a store that ended the run
     ]
     clock: int
     next_hart: int
@@ -134,6 +135,7 @@ class HartCell(ctypes.Structure):
     last_pc: int
     last_at: int
     last_units: int
+    failed_store: int
 
 
 class WatchCell(ctypes.Structure):

@@ -18,6 +18,8 @@ _CTL_TCG_BUFFER_SIZE = 13
 _CTL_USE_EXITS = 4
 _CTL_CPU_MODEL = 7
 _WRITE = 1
+_SIZE_RECUR_MEM, _NO_EXIT_REQUEST, _INIT_DONE = 0x568, 0x7F2, 0x7F3
+"""Where `uc_struct` holds these."""
 _ONE_CORE = 1 << 32 | 1
 """How a CPUState begins: nr_cores and nr_threads, both 1."""
 
@@ -101,6 +103,18 @@ class Engine:
         self.check(
             self._lib.uc_reg_write(self.handle, register, ctypes.byref(value)), "write a register"
         )
+
+    def check_exits(self, after_accesses: bool) -> None:
+        """Whether code that is translated from now on looks for a reason to stop after each load
+        and store and in hooks on instructions, and not only where a block begins."""
+        flag = ctypes.c_uint8.from_address(self.handle + _NO_EXIT_REQUEST)
+        if flag.value > 1 or ctypes.c_uint8.from_address(self.handle + _INIT_DONE).value != 1:
+            raise EngineError(f"{library.wheel()} keeps its flags where they cannot be found")
+        flag.value = not after_accesses
+
+    def forget_access(self) -> None:
+        """A load or store was left midway: the engine may still believe to be in one."""
+        ctypes.c_int32.from_address(self.handle + _SIZE_RECUR_MEM).value = 0
 
     def unhook(self, handle: int) -> None:
         self.check(self._lib.uc_hook_del(self.handle, handle), "remove a hook")

@@ -81,6 +81,7 @@ class Hart(ABC):
         engine.hook(library.HOOK_INTR, native["exception"], user_data)
         engine.hook(library.HOOK_BLOCK, native["block"], user_data)
         engine.hook(library.HOOK_EDGE_GENERATED, native["translated"], user_data)
+        self._store_failed = native["store_failed"]
         self.stops = HartStops(self, native)
 
     # -- what an architecture says ----------------------------------------------------------
@@ -133,6 +134,16 @@ class Hart(ABC):
     def map_ram(self, base: int, size: int, host: int) -> None:
         """Guest-physical RAM at `base` on host memory at `host`, in whole pages."""
         self.engine.map_ram(base, size, host)
+        # Not on RAM: with a hook there the engine has no fast way for a store.
+        for first, last in ((0, base - 1), (base + size, NEVER)):
+            if first <= last:
+                self.engine.hook(
+                    library.HOOK_MEM_WRITE_UNMAPPED,
+                    self._store_failed,
+                    ctypes.addressof(self.cell),
+                    first,
+                    last,
+                )
         sizes = {"shadow": size, "translated_words": size >> 2}
         sizes |= {"listed": max(size >> 12, 1), "pages": max(size >> 10, 4)}
         self._areas = {name: mmap.mmap(-1, bytes_, _PRIVATE) for name, bytes_ in sizes.items()}
@@ -194,6 +205,10 @@ class Hart(ABC):
             self.synchronize_code()
             cell.reason = Reason.NONE
             error = self.engine.start(self._pc.value)
+        if cell.failed_store:
+            error, cell.failed_store = cell.failed_store, 0
+        if error:
+            self.engine.forget_access()
         if cell.reason >= Reason.BREAKPOINT:
             self._stop_between_instructions()
             self.executed += clock.units - before

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from ctypes import c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 
-from hypervisor.cpu import library, native, native_blocks, native_code, native_stops
+from hypervisor.cpu import (
+    library,
+    native,
+    native_blocks,
+    native_code,
+    native_faults,
+    native_stops,
+)
 from hypervisor.cpu import riscv64_env as env
 
 FUNCTIONS = (
@@ -19,6 +26,7 @@ FUNCTIONS = (
     "read_time",
     "read_cycle",
     "read_instret",
+    *native_faults.FUNCTIONS,
     *native_stops.FUNCTIONS,
 )
 
@@ -187,14 +195,16 @@ def callbacks() -> Mapping[str, int]:
         "uc_emu_stop": c("uc_emu_stop", c_int, c_void_p),
         "uc_vmem_read": c("uc_vmem_read", c_int, c_void_p, c_uint64, c_uint32, c_void_p, c_size_t),
         "uc_mem_protect": c("uc_mem_protect", c_int, c_void_p, c_uint64, c_size_t, c_uint32),
+        "cpu_loop_exit": c("cpu_loop_exit_riscv64", None, c_void_p),
         "do_interrupt": c("riscv_cpu_do_interrupt_riscv64", None, c_void_p),
         "tb_flush": c("tb_flush_riscv64", None, c_void_p),
         "hostp": c("get_page_addr_code_hostp_riscv64", c_uint64, c_void_p, c_uint64, c_void_p),
         "memcmp": ctypes.CDLL(None).memcmp,
     }
-    words = native.cell_words()
+    words = native.cell_words() | native_faults.WORDS
     words["FEW_PAGES"] = _FEW_PAGES
     words |= {name: library.address_of(function) for name, function in symbols.items()}
     words |= {name: getattr(env, name) for name in ("PC", "PRIV", "STVAL", "MTVAL", "HART_SLOT")}
-    text = native.HELPERS + native_blocks.IR + native_code.IR + native_stops.IR + _IR
+    text = native.HELPERS + native_blocks.IR + native_code.IR
+    text += native_faults.IR + native_stops.IR + _IR
     return native.compile_ir(text.format(**words), FUNCTIONS)

@@ -36,6 +36,7 @@ _MAIN = (
     _ILLEGAL,
     _EBREAK,
     0x00003383,  # ld    t2, 0(zero)      nothing is mapped there
+    0x00703023,  # sd    t2, 0(zero)
     0x0000100F,  # fence.i
     0xC0102E73,  # rdtime t3
     0x10500073,  # wfi
@@ -49,11 +50,12 @@ _HANDLER = (
     0x34161073,  # csrw  mepc, a2
     0x30200073,  # mret
 )
-_CAUSES = 0xB235
-"""ecall from M-mode, illegal instruction, breakpoint, load access fault: as they were handled."""
+_CAUSES = 0xB2357
+"""ecall from M-mode, illegal instruction, breakpoint, load access fault, store access fault: as
+they were handled."""
 _ADDRESS = 0x12_3456_789A
-_UNITS = 4 * (len(_MAIN) - 4 + 4 * len(_HANDLER))
-"""Bytes retired: all but the four instructions that trapped."""
+_UNITS = 4 * (len(_MAIN) - 5 + 5 * len(_HANDLER))
+"""Bytes retired: all but the five instructions that trapped."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _run_program(ram: Ram, layout: Layout) -> None:
     registers["pmpaddr1"] = _ADDRESS
     pmp = c_uint64.from_address(hart.env + env.PMP_TABLE + env.PMP_ENTRY)
     checks: dict[str, Callable[[], tuple[object, object]]] = {
-        "what ended the run": lambda: (reasons, [Reason.DEADLINE, Reason.DEADLINE, Reason.NONE]),
+        "what ended the run": lambda: (reasons, [*[Reason.DEADLINE] * 3, Reason.NONE]),
         "the causes delivered": lambda: (hex(registers["a1"]), hex(_CAUSES)),
         "pc after wfi": lambda: (hex(hart.pc), hex(BASE + 4 * len(_MAIN))),
         "the bytes retired": lambda: (clock.units, _UNITS),

@@ -41,6 +41,7 @@ class HartStops:
         self._breakpoints: dict[int, int] = {}
         self._watches: dict[int, tuple[int, WatchCell]] = {}
         self._every: int | None = None
+        self._choose_exits()
         self.forget_resumption()
 
     def place_breakpoint(self, address: int) -> None:
@@ -52,7 +53,7 @@ class HartStops:
             address,
             address,
         )
-        self._hart.flush_translations()
+        self._changed()
 
     def remove_breakpoint(self, address: int) -> None:
         self._unhook(self._breakpoints.pop(address))
@@ -72,7 +73,7 @@ class HartStops:
             address + length - 1,
         )
         self._watches[number] = (handle, watch)
-        hart.flush_translations()
+        self._changed()
 
     def remove_watchpoint(self, number: int) -> None:
         handle, _ = self._watches.pop(number)
@@ -105,7 +106,7 @@ class HartStops:
             self._every = self._hart.engine.hook(
                 library.HOOK_CODE, self._native["each_instruction"], ctypes.addressof(cell)
             )
-            self._hart.flush_translations()
+            self._changed()
 
     def has_stepped(self) -> bool:
         """At a safe point: whether the hart has left the instruction that a step began at, and the
@@ -127,4 +128,13 @@ class HartStops:
 
     def _unhook(self, handle: int) -> None:
         self._hart.engine.unhook(handle)
+        self._changed()
+
+    def _changed(self) -> None:
+        self._choose_exits()
         self._hart.flush_translations()
+
+    def _choose_exits(self) -> None:
+        """Within a block a hook stops only where the engine looks for that."""
+        hooks = self._breakpoints or self._watches or self._every is not None
+        self._hart.engine.check_exits(bool(hooks))

@@ -1,0 +1,25 @@
+"""Stores to where nothing is, for every architecture.
+
+The engine leaves a load that fails at once, but a store only where it next looks for a reason to
+stop. With `Engine.check_exits(False)` that is the next block, when the instructions between have
+been executed. So a hook leaves the run itself; by then the engine has put the instruction's pc
+into the state.
+"""
+
+from hypervisor.cpu import library
+
+FUNCTIONS = ("store_failed",)
+
+WORDS = {"ERR_WRITE_UNMAPPED": library.ERR_WRITE_UNMAPPED}
+
+IR = """
+define i1 @store_failed(ptr %uc, i32 %type, i64 %address, i32 %size, i64 %value, ptr %hart) {{
+  call void @put(ptr %hart, i64 {failed_store}, i64 {ERR_WRITE_UNMAPPED})
+  %stop = inttoptr i64 {uc_emu_stop} to ptr
+  %r = call i32 %stop(ptr %uc)
+  %cpu = call ptr @pointer(ptr %hart, i64 {cpu})
+  %leave = inttoptr i64 {cpu_loop_exit} to ptr
+  call void %leave(ptr %cpu)
+  ret i1 false
+}}
+"""
