@@ -247,6 +247,9 @@ def callbacks() -> Mapping[str, int]:
         "cpu_loop_exit": c("cpu_loop_exit_aarch64", None, c_void_p),
         "do_interrupt": c("arm_cpu_do_interrupt_aarch64", None, c_void_p),
         "tb_flush": c("tb_flush_aarch64", None, c_void_p),
+        "tb_invalidate_phys_range": c(
+            "tb_invalidate_phys_range_aarch64", None, c_void_p, c_uint64, c_uint64
+        ),
         "hostp": c("get_page_addr_code_hostp_aarch64", c_uint64, c_void_p, c_uint64, c_void_p),
         "arm_mmu_idx": c("arm_mmu_idx_aarch64", c_int, c_void_p),
         "tlb_vaddr_to_host": c(
@@ -254,7 +257,7 @@ def callbacks() -> Mapping[str, int]:
         ),
         "memcmp": ctypes.CDLL(None).memcmp,
     }
-    words = native.cell_words() | native_faults.WORDS
+    words = native.cell_words() | native_code.WORDS | native_faults.WORDS
     words |= {name: library.address_of(function) for name, function in symbols.items()}
     words |= {name: getattr(env, name) for name in ("PC", "PSTATE")}
     words |= {name: getattr(env, name) for name in ("PREFETCH_ABORT", "HVC", "SMC")}

@@ -74,15 +74,16 @@ class HartCell(ctypes.Structure):
         ("listed", c_uint64),  # a byte for each page of RAM: it is in `pages`
         ("pages", c_uint64),  # u32 each: numbers of the pages that hold translated code
         ("page_count", c_uint64),
-        ("code_changed", c_uint64),  # 1: code was translated from a page that had changed before
+        ("drop_all", c_uint64),  # 1: all translations are to be dropped
         ("cntp_ctl", c_uint64),  # AArch64: the generic timers' registers
         ("cntp_cval", c_uint64),
         ("cntv_ctl", c_uint64),
         ("cntv_cval", c_uint64),
         ("timer_changed", c_uint64),  # 1: a timer's register was written
-        ("code_check", c_uint64),  # 1: translations may be stale from the next block on
+        ("code_check", c_uint64),  # not 0: translations may be stale from the next block on
         ("tlb_stale", c_uint64),  # 1: another hart said that the TLB is, before this runs on
         ("ram_base", c_uint64),  # guest-physical
+        ("ram_addr", c_uint64),  # as the engine numbers RAM
         # For stops that a debugger asks for; "at" and "until" are bytes this hart has retired.
         ("executed_base", c_uint64),  # added to `units` in a run: this hart's retired bytes
         ("resume_pc", c_uint64),  # do not stop here again ...
@@ -117,7 +118,7 @@ class HartCell(ctypes.Structure):
     listed: int
     pages: int
     page_count: int
-    code_changed: int
+    drop_all: int
     cntp_ctl: int
     cntp_cval: int
     cntv_ctl: int
@@ -126,6 +127,7 @@ class HartCell(ctypes.Structure):
     code_check: int
     tlb_stale: int
     ram_base: int
+    ram_addr: int
     executed_base: int
     resume_pc: int
     resume_at: int

@@ -10,12 +10,13 @@ import ctypes
 import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from ctypes import c_uint64
+from ctypes import c_uint64, c_void_p
 from typing import Any, ClassVar
 
 from hypervisor.cpu import library
 from hypervisor.cpu.cells import NEVER, ClockCell, HartCell, Reason
 from hypervisor.cpu.engine import Engine
+from hypervisor.cpu.native_code import CHECK_ALL
 from hypervisor.cpu.page_walk import Step
 from hypervisor.cpu.registers import Registers
 from hypervisor.cpu.stopping import HartStops
@@ -76,6 +77,9 @@ class Hart(ABC):
             previous_end=NEVER,
         )
         self._pc = c_uint64.from_address(pc)
+        self._find_ram = library.declare(
+            f"qemu_ram_addr_from_host_{self.arch}", c_uint64, c_void_p, c_void_p
+        )
         self._synchronize = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(native["synchronize"])
         user_data = ctypes.addressof(self.cell)
         engine.hook(library.HOOK_INTR, native["exception"], user_data)
@@ -149,6 +153,7 @@ class Hart(ABC):
         self._areas = {name: mmap.mmap(-1, bytes_, _PRIVATE) for name, bytes_ in sizes.items()}
         self.cell.ram_host = host
         self.cell.ram_base = base
+        self.cell.ram_addr = self._find_ram(self.engine.handle, host)
         self.cell.ram_size = size
         for name, area in self._areas.items():
             setattr(self.cell, name, ctypes.addressof(ctypes.c_char.from_buffer(area)))
@@ -194,7 +199,7 @@ class Hart(ABC):
         cell, clock = self.cell, self.clock
         before = clock.units
         if cell.code_check:
-            self.synchronize_code()
+            self._check_code()
         if cell.tlb_stale:
             cell.tlb_stale = 0
             self.flush_tlb()
@@ -202,7 +207,7 @@ class Hart(ABC):
         cell.reason = Reason.NONE
         error = self.engine.start(self._pc.value)
         while cell.reason == Reason.CODE_CHECK:
-            self.synchronize_code()
+            self._check_code()
             cell.reason = Reason.NONE
             error = self.engine.start(self._pc.value)
         if cell.failed_store:
@@ -222,7 +227,7 @@ class Hart(ABC):
         self.executed += clock.units - before
         clock.visible = clock.units
         if cell.code_check:
-            self.synchronize_code()
+            self._check_code()
         return cell.reason
 
     @property
@@ -282,13 +287,16 @@ class Hart(ABC):
         self.flush_tlb()
 
     def flush_translations(self) -> None:
-        self.cell.code_changed = 1
-        self.synchronize_code()
+        self.cell.drop_all = 1
+        self._check_code()
         self.cell.host_writes_seen = self.clock.host_writes
 
     def synchronize_code(self) -> None:
-        """Forget the translations if the code they were made from has changed."""
-        self.cell.code_check = 0
+        """Forget the translations of code that has changed since."""
+        self.cell.code_check = CHECK_ALL
+        self._check_code()
+
+    def _check_code(self) -> None:
         self._synchronize(ctypes.addressof(self.cell))
 
     def watch_code(self) -> None:

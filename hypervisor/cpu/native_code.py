@@ -2,9 +2,20 @@
 
 The engine does not notice all stores to translated code (not those through another mapping of a
 page after the first, nor other harts', nor the host's). So each page is copied when code is first
-translated from it, and the words that were translated are marked. `synchronize` drops all
-translations if any of those words differs from its copy.
+translated from it, and the words that were translated are marked. `synchronize` drops the
+translations of a page if any of those words differs from its copy.
 """
+
+LISTED, SUSPECT = 1, 2
+"""What a byte in `HartCell.listed` says of a page: its code was translated; code that had changed
+was (so translations of both kinds may exist although the page is as it was copied), or the page was
+found to have changed."""
+
+CHECK_SUSPECTS, CHECK_ALL = 1, 2
+"""What `HartCell.code_check` asks for."""
+
+WORDS = {"LISTED": LISTED, "SUSPECT": SUSPECT}
+WORDS |= {"CHECK_SUSPECTS": CHECK_SUSPECTS, "CHECK_ALL": CHECK_ALL}
 
 IR = """
 ; A block was translated from `size` bytes of one page at %pc.
@@ -29,7 +40,7 @@ known:
   %shadow = call ptr @pointer(ptr %hart, i64 {shadow})
   br i1 %is_listed, label %words, label %copy
 copy:
-  store i8 1, ptr %mark
+  store i8 {LISTED}, ptr %mark
   %count = call i64 @get(ptr %hart, i64 {page_count})
   %pages = call ptr @pointer(ptr %hart, i64 {pages})
   %slot = getelementptr i32, ptr %pages, i64 %count
@@ -68,7 +79,7 @@ compare:                           ; what was made of it before is stale
   %differs = icmp ne i32 %before, %now
   br i1 %differs, label %remember, label %next
 remember:
-  call void @put(ptr %hart, i64 {code_changed}, i64 1)
+  store i8 {SUSPECT}, ptr %mark
   br label %next
 next:
   %n1 = add i64 %n, 1
@@ -80,6 +91,13 @@ done:
 
 ; Whether code in the page at offset %start in RAM has changed since it was translated.
 define internal i1 @page_is_stale(ptr %hart, i64 %start) {{
+  %page = lshr i64 %start, 12
+  %listed = call ptr @pointer(ptr %hart, i64 {listed})
+  %mark_at = getelementptr i8, ptr %listed, i64 %page
+  %mark = load i8, ptr %mark_at
+  %suspect = icmp eq i8 %mark, {SUSPECT}
+  br i1 %suspect, label %yes, label %compare
+compare:
   %shadow = call ptr @pointer(ptr %hart, i64 {shadow})
   %ram = call ptr @pointer(ptr %hart, i64 {ram_host})
   %copy = getelementptr i8, ptr %shadow, i64 %start
@@ -172,8 +190,10 @@ compare:
   %changed = call i1 @page_is_stale(ptr %hart, i64 %start)
   br i1 %changed, label %ask, label %done
 ask:
-  call void @put(ptr %hart, i64 {code_changed}, i64 1)
-  call void @put(ptr %hart, i64 {code_check}, i64 1)
+  store i8 {SUSPECT}, ptr %mark
+  %asked = call i64 @get(ptr %hart, i64 {code_check})
+  %more = or i64 %asked, {CHECK_SUSPECTS}
+  call void @put(ptr %hart, i64 {code_check}, i64 %more)
   br label %done
 done:
   ret void
@@ -191,7 +211,7 @@ each:
   %one = phi ptr [ %from, %0 ], [ %next, %onward ]
   br i1 %everywhere, label %all, label %page
 all:
-  call void @put(ptr %one, i64 {code_check}, i64 1)
+  call void @put(ptr %one, i64 {code_check}, i64 {CHECK_ALL})
   br label %onward
 page:
   call void @check_page(ptr %one, i64 %host)
@@ -204,15 +224,21 @@ done:
   ret void
 }}
 
-; Drop all translations if any page they were made from has changed.
+; Drop the translations of pages that have changed since; all, where `drop_all` says so. Where
+; `code_check` asks for no more than that, only pages that are suspect are looked at.
 define void @synchronize(ptr %hart) {{
+  %check = call i64 @get(ptr %hart, i64 {code_check})
+  %is_little = icmp eq i64 %check, {CHECK_SUSPECTS}
+  call void @put(ptr %hart, i64 {code_check}, i64 0)
+  %uc = call ptr @pointer(ptr %hart, i64 {uc})
   %count = call i64 @get(ptr %hart, i64 {page_count})
   %pages = call ptr @pointer(ptr %hart, i64 {pages})
   %translated = call ptr @pointer(ptr %hart, i64 {translated_words})
   %listed = call ptr @pointer(ptr %hart, i64 {listed})
-  %changed = call i64 @get(ptr %hart, i64 {code_changed})
-  %stale = icmp ne i64 %changed, 0
-  br i1 %stale, label %flush, label %search
+  %ram_addr = call i64 @get(ptr %hart, i64 {ram_addr})
+  %everything = call i64 @get(ptr %hart, i64 {drop_all})
+  %all = icmp ne i64 %everything, 0
+  br i1 %all, label %flush, label %search
 search:
   %n = phi i64 [ 0, %0 ], [ %n1, %same ]
   %more = icmp ult i64 %n, %count
@@ -222,8 +248,26 @@ test:
   %number = load i32, ptr %slot
   %page = zext i32 %number to i64
   %at = shl i64 %page, 12
+  %mark_at = getelementptr i8, ptr %listed, i64 %page
+  %page_mark = load i8, ptr %mark_at
+  %suspect = icmp eq i8 %page_mark, {SUSPECT}
+  br i1 %suspect, label %drop, label %unsuspected
+unsuspected:
+  br i1 %is_little, label %same, label %compare
+compare:
   %differs = call i1 @page_is_stale(ptr %hart, i64 %at)
-  br i1 %differs, label %flush, label %same
+  br i1 %differs, label %drop, label %same
+drop:                              ; it stays listed, with no word that was translated
+  call void @add(ptr %hart, i64 {flushes}, i64 1)
+  %begin = add i64 %ram_addr, %at
+  %end = add i64 %begin, 4096
+  %invalidate = inttoptr i64 {tb_invalidate_phys_range} to ptr
+  call void %invalidate(ptr %uc, i64 %begin, i64 %end)
+  store i8 {LISTED}, ptr %mark_at
+  %stale_word = shl i64 %page, 10
+  %stale_words = getelementptr i8, ptr %translated, i64 %stale_word
+  call void @llvm.memset.p0.i64(ptr %stale_words, i8 0, i64 1024, i1 false)
+  br label %same
 same:
   %n1 = add i64 %n, 1
   br label %search
@@ -233,7 +277,7 @@ flush:
   %tb_flush = inttoptr i64 {tb_flush} to ptr
   call void %tb_flush(ptr %cpu)
   call void @put(ptr %hart, i64 {page_count}, i64 0)
-  call void @put(ptr %hart, i64 {code_changed}, i64 0)
+  call void @put(ptr %hart, i64 {drop_all}, i64 0)
   br label %forget
 forget:
   %k = phi i64 [ 0, %flush ], [ %k1, %unlist ]

@@ -198,10 +198,13 @@ def callbacks() -> Mapping[str, int]:
         "cpu_loop_exit": c("cpu_loop_exit_riscv64", None, c_void_p),
         "do_interrupt": c("riscv_cpu_do_interrupt_riscv64", None, c_void_p),
         "tb_flush": c("tb_flush_riscv64", None, c_void_p),
+        "tb_invalidate_phys_range": c(
+            "tb_invalidate_phys_range_riscv64", None, c_void_p, c_uint64, c_uint64
+        ),
         "hostp": c("get_page_addr_code_hostp_riscv64", c_uint64, c_void_p, c_uint64, c_void_p),
         "memcmp": ctypes.CDLL(None).memcmp,
     }
-    words = native.cell_words() | native_faults.WORDS
+    words = native.cell_words() | native_code.WORDS | native_faults.WORDS
     words["FEW_PAGES"] = _FEW_PAGES
     words |= {name: library.address_of(function) for name, function in symbols.items()}
     words |= {name: getattr(env, name) for name in ("PC", "PRIV", "STVAL", "MTVAL", "HART_SLOT")}

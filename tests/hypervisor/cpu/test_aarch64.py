@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 import subprocess
 import sys
@@ -277,6 +278,47 @@ def test_code_patched_again_and_again_runs_new_each_time(rig):
         core.run()
 
     assert core.registers["x15"] == sum(range(2, 12))
+
+
+PATCH_AND_BACK = (
+    PATCH[: PATCH.index("ldr w1, new")]
+    + """
+    ldr w1, [x10]
+    ldr w2, new
+    str w2, [x11]           // the engine sees this store
+    blr x10
+    mov x14, x0
+    str w1, [x11]           // but not this one
+    dsb ish
+    ic ivau, x10
+    dsb ish
+    isb
+    blr x10
+    wfi
+new: .inst 0xd2800040
+"""
+)
+
+
+def test_code_patched_and_patched_back_runs_old(rig):
+    core = rig.load(PATCH_AND_BACK)
+    rig.memory.write(RAM + 0x20000, RETURN_1)
+    rig.memory.write(RAM + 0x20200, RETURN_1)
+    core.registers["x9"] = map_code_twice(rig.memory)
+
+    while not core.waiting:
+        rig.clock.cell.deadline = NEVER
+        core.run()
+
+    assert core.registers["x14"] == 2
+    assert core.registers["x0"] == 1
+
+
+def test_ic_ivau_keeps_translations_of_other_pages(rig):
+    patch(rig, "ic ivau, x10\n ic ivau, x13")
+    translated = rig.core.cell.translated_words
+
+    assert ctypes.string_at(translated, 1) == b"\1"  # executed once, before the patch
 
 
 def test_without_ic_ivau_stale_code_runs(rig):
