@@ -16,7 +16,7 @@ from hypervisor.profile.symbols import SymbolFile
 
 pytestmark = pytest.mark.guest
 
-Restored = Callable[[int], Machine]
+Restored = Callable[..., Machine]
 Ask = Callable[..., str]
 COPY = "dd if=/dev/zero of=/dev/null bs=1M count=64"
 """The kernel zeroes 64 MiB of the program's memory."""
@@ -68,10 +68,13 @@ def profiled(machine: Machine, ask: Ask, command: str, *files: SymbolFile) -> Pr
     return profile
 
 
+@pytest.mark.parametrize(
+    ("arch", "entry"), [("riscv64", "handle_exception"), ("aarch64", "el0t_64_sync")]
+)
 def test_kernel_s_hot_function_is_found_and_the_run_is_the_same(
-    restored: Restored, ask: Ask
+    arch: str, entry: str, restored: Restored, ask: Ask
 ) -> None:
-    machine, plain = restored(1), restored(1)
+    machine, plain = restored(1, arch), restored(1, arch)
     ask(plain, COPY)
 
     profile = profiled(machine, ask, COPY)
@@ -87,7 +90,7 @@ def test_kernel_s_hot_function_is_found_and_the_run_is_the_same(
     reads = [names for names in stacks if names[0] == hottest.name]
     assert reads
     assert all("read_zero" in names or "read_iter_zero" in names for names in reads)
-    assert all(names[-1] == "handle_exception" for names in reads)
+    assert all(names[-1] == entry for names in reads)
 
 
 def test_program_s_hot_function_is_found(restored: Restored, ask: Ask, program: Path) -> None:
