@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gpu import protocol
-from gpu.host.builds import Build, Built, KernelDescription
+from gpu.host.builds import Build
+from gpu.host.result import Built, KernelDescription
 from gpu.opencl import Status
 
 _BUILD_SUCCESS, _BUILD_NONE, _BUILD_ERROR = 0, -1, -2
@@ -37,27 +40,23 @@ def kernel_info(kernel: KernelDescription) -> protocol.KernelInfo:
     arguments = kernel.arguments or ()
     return protocol.KernelInfo(
         compile_work_group_size=kernel.compile_group,
-        work_group_size=_unsigned(kernel.group),
-        preferred_work_group_size_multiple=_unsigned(kernel.multiple),
-        local_mem_size=_unsigned(kernel.local),
-        private_mem_size=_unsigned(kernel.private),
+        work_group_size=kernel.group,
+        preferred_work_group_size_multiple=kernel.multiple,
+        local_mem_size=kernel.local,
+        private_mem_size=kernel.private,
         num_args=kernel.count,
         has_arguments=int(kernel.arguments is not None),
-        address_qualifiers=tuple(argument.address & 0xFFFF_FFFF for argument in arguments),
-        access_qualifiers=tuple(argument.access & 0xFFFF_FFFF for argument in arguments),
-        type_qualifiers=tuple(argument.qualifiers & 0xFFFF_FFFF for argument in arguments),
+        address_qualifiers=tuple(argument.address for argument in arguments),
+        access_qualifiers=tuple(argument.access for argument in arguments),
+        type_qualifiers=tuple(argument.qualifiers for argument in arguments),
         type_names=_names(argument.type_name for argument in arguments),
         names=_names(argument.name for argument in arguments),
         attributes=_names((kernel.attributes,)),
     )
 
 
-def _names(names: object) -> bytes:
-    return b"".join(str(name).encode() + b"\0" for name in names)[: 1 << 16]  # type: ignore[attr-defined]
-
-
-def _unsigned(value: int) -> int:
-    return value & (1 << 64) - 1
+def _names(names: Iterable[str]) -> bytes:
+    return b"".join(name.encode() + b"\0" for name in names)[: 1 << 16]
 
 
 def build_info(build: Build | None) -> protocol.ProgramBuild:

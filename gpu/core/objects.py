@@ -12,7 +12,8 @@ from gpu.protocol.fields import Kind
 if TYPE_CHECKING:
     from gpu.core.blobs import Blob
     from gpu.core.work import Work
-    from gpu.host.builds import Build, KernelDescription
+    from gpu.host.builds import Build
+    from gpu.host.result import KernelDescription
 
 
 class RefusedError(Exception):

@@ -13,80 +13,24 @@ import os
 import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cbor2
 
 from gpu.host.process import Worker, WorkerLostError, Workers
+from gpu.host.result import Built, Recipe, parse, plain
 from gpu.opencl import Status
 
-Recipe = tuple[Any, ...]
-MAX_LOG = 1 << 18
 MAX_CACHE = 512 << 20
 """Bytes of results that are kept on disk."""
-_PER_ARGUMENT = 128
-"""Bytes of an argument's description, about."""
-FORMAT = b"hypervisor-gpu-4"
+FORMAT = b"hypervisor-gpu-5"
 _FAILURES = {
     "build": Status.BUILD_PROGRAM_FAILURE,
     "compile": Status.COMPILE_PROGRAM_FAILURE,
     "link": Status.LINK_PROGRAM_FAILURE,
     "group": Status.BUILD_PROGRAM_FAILURE,
 }
-
-
-@dataclass(frozen=True)
-class ArgumentDescription:
-    """clGetKernelArgInfo's numbers and names."""
-
-    address: int
-    access: int
-    qualifiers: int
-    type_name: str
-    name: str
-
-
-@dataclass(frozen=True)
-class KernelDescription:
-    """All there is to know of a kernel."""
-
-    name: str
-    count: int
-    arguments: tuple[ArgumentDescription, ...] | None
-    compile_group: tuple[int, int, int]
-    group: int
-    multiple: int
-    local: int
-    private: int
-    attributes: str
-
-
-@dataclass(frozen=True)
-class Built:
-    """What came of a recipe."""
-
-    status: Status
-    log: str = ""
-    binary: bytes = b""
-    kernels: tuple[KernelDescription, ...] = ()
-    key: str = ""
-    recipe: Recipe = ()
-    objects: tuple[tuple[str, bytes], ...] = ()
-    """Of a recipe "group": kernels' names and code."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of the hypervisor's memory, about."""
-        described = sum(
-            len(kernel.name) + len(kernel.attributes) + _PER_ARGUMENT * kernel.count
-            for kernel in self.kernels
-        )
-        return len(self.log) + len(self.binary) + described
-
-    def kernel(self, name: str) -> KernelDescription | None:
-        return next((kernel for kernel in self.kernels if kernel.name == name), None)
 
 
 class Build:
@@ -179,15 +123,14 @@ class Builds:
         """Wait for a build, and keep what is good of it."""
         failure = _FAILURES[recipe[0]]
         try:
-            result = worker.receive()
-            built = parse(result, failure, key, recipe)
+            built = parse(worker.receive(), failure, key, recipe)
         except WorkerLostError as error:
             reason = "it took too long" if "took more" in str(error) else "the compiler failed"
             return Built(failure, f"{reason}\n")
         finally:
             worker.close()
         if built.status == Status.SUCCESS:
-            self._keep(key, {**result, "recipe": _plain(recipe)})
+            self._keep(key, {**plain(built), "recipe": _plain(recipe)})
         return built
 
     def cached(self, key: str) -> Built | None:
@@ -206,9 +149,10 @@ class Builds:
         try:
             result = cbor2.loads(body)
             recipe = _tuple(result["recipe"])
-            return parse(result, Status.BUILD_PROGRAM_FAILURE, key, recipe)
         except (cbor2.CBORDecodeError, ValueError, LookupError, TypeError):
             return None
+        built = parse(result, Status.BUILD_PROGRAM_FAILURE, key, recipe)
+        return built if built.status == Status.SUCCESS else None
 
     def _keep(self, key: str, result: dict[str, Any]) -> None:
         """Appears under its name only when complete. A full disk loses the cache, not the build."""
@@ -235,62 +179,6 @@ class Builds:
                 break
             path.unlink(missing_ok=True)
             total -= stat.st_size
-
-
-def parse(result: Any, failure: Status, key: str, recipe: Recipe = ()) -> Built:
-    """What a compiler's process said, as far as it makes sense."""
-    try:
-        code = int(result["status"])
-        log = scrub(str(result["log"]))[:MAX_LOG]
-        if code:
-            known = code in Status._value2member_map_
-            return Built(Status(code) if known else failure, log)
-        kernels = tuple(_kernel(each) for each in result["kernels"])
-        binary = bytes.fromhex(result["binary"])
-        named = result.get("objects", {}).items()
-        objects = tuple((str(name), bytes.fromhex(code)) for name, code in named)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return Built(failure, "the compiler failed\n")
-    return Built(Status.SUCCESS, log, binary, kernels, key, recipe, objects)
-
-
-_PATH = re.compile(r"(?<![\w.])/(?:[\w.+@~-]+/)*[\w.+@~-]+")
-
-
-def scrub(log: str) -> str:
-    """A build log without the host's paths."""
-    return _PATH.sub(lambda match: _name(match[0]), log)
-
-
-def _name(path: str) -> str:
-    return "program.cl" if path.endswith(".cl") else "..."
-
-
-def _kernel(data: dict[str, Any]) -> KernelDescription:
-    arguments = data["arguments"]
-    described = None
-    count = int(data["count"])
-    if arguments is not None:
-        described = tuple(
-            ArgumentDescription(int(a), int(b), int(c), str(d), str(e))
-            for a, b, c, d, e in arguments
-        )
-        if len(described) != count:
-            raise ValueError("arguments")
-    x, y, z = (int(size) for size in data["compile_group"])
-    if not 0 <= count <= 1 << 10:
-        raise ValueError("count")
-    return KernelDescription(
-        str(data["name"]),
-        count,
-        described,
-        (x, y, z),
-        int(data["group"]),
-        int(data["multiple"]),
-        int(data["local"]),
-        int(data["private"]),
-        str(data["attributes"]),
-    )
 
 
 def _plain(value: Any) -> Any:

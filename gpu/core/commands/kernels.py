@@ -11,7 +11,7 @@ from gpu.core.commands.registry import Found, check_scope, handles, refuse
 from gpu.core.objects import Argument, Buffer, Image, Kernel, Object, Sampler
 from gpu.core.schedule import Schedule
 from gpu.core.work import Producer
-from gpu.host.builds import ArgumentDescription
+from gpu.host.result import ArgumentDescription
 from gpu.opencl import Status
 
 VALUE, MEMORY, SAMPLER, LOCAL, NULL = range(5)

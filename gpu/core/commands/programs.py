@@ -12,11 +12,11 @@ from gpu.core.commands.registry import Found, check_scope, handles, refuse
 from gpu.core.objects import Program
 from gpu.core.schedule import Schedule
 from gpu.core.work import Producer
-from gpu.host.builds import Built
+from gpu.host.result import Built
 from gpu.opencl import Status
 
 if TYPE_CHECKING:
-    from gpu.host.builds import Recipe
+    from gpu.host.result import Recipe
 
 MAX_BUILDS = 4
 """Builds of one context that are under way at once."""

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from gpu import protocol as p
 from gpu.core.objects import Buffer, Image, RefusedError
-from gpu.host.builds import Build, Built, parse
+from gpu.host.builds import Build
+from gpu.host.result import Built, parse
 from gpu.opencl import Status
 from gpu.protocol.fields import Blob, Counted, Fixed, Kind, New
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench

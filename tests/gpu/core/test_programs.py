@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from gpu import protocol as p
-from gpu.host.builds import scrub
+from gpu.host.result import scrub
 from gpu.opencl import Status
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
 

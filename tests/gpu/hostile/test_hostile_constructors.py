@@ -4,6 +4,7 @@ what it linked. What it must not do is refused there too, and nothing outlives t
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import time
 from pathlib import Path
@@ -131,6 +132,46 @@ def test_compiler_makes_no_system_call_that_it_does_not_need(
 
     assert build(attacker.guest, source(code)) == (Status.SUCCESS, b"")
     os.kill(PARENT, 0)
+
+
+def forged(answer: bytes) -> bytes:
+    """A source whose constructor answers the hypervisor in the compiler's place, on whichever
+    descriptor its socket is, and ends."""
+    message = struct.pack("<I", len(answer)) + answer
+    data = ",".join(map(str, message))
+    write = (
+        f"jmp 2f\\n 1: .byte {data}\\n 2: mov $3, %%ebx\\n"
+        f"3: mov %%rbx, %%rdi\\n lea 1b(%%rip), %%rsi\\n mov ${len(message)}, %%edx\\n"
+        "mov $1, %%eax\\n syscall\\n inc %%ebx\\n cmp $1024, %%ebx\\n jl 3b\\n"
+    )
+    return source(write + END)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'{"status":Infinity,"log":""}',
+        b'{"status":1e999,"log":""}',
+        rb'{"status":-11,"log":"\ud800"}',
+        b'{"status":0,"log":"","kernels":[{"count":1e999}],"binary":"00"}',
+        b"[" * 100_000,
+    ],
+)
+def test_forged_answer_fails_its_build_alone(attacker: Attacker, answer: bytes) -> None:
+    status, _ = build(attacker.guest, forged(answer))
+    attacker.neighbour.compute()
+
+    assert status == Status.BUILD_PROGRAM_FAILURE
+    assert build(attacker.guest, FINE)[0] == Status.SUCCESS
+
+
+def test_forged_success_is_believed_as_far_as_it_makes_sense(attacker: Attacker) -> None:
+    """Its kernels are the attacker's own loss; that it is kept as it is said to be is not."""
+    answer = rb'{"status":0,"log":"forged","kernels":[],"binary":"00","x":"\ud800"}'
+
+    found = build(attacker.guest, forged(answer)), build(attacker.guest, forged(answer))
+
+    assert found == ((Status.SUCCESS, b"forged"),) * 2
 
 
 SLEEPER = (
