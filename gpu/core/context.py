@@ -167,7 +167,8 @@ class Context(Schedule):
                 if producer is not None:
                     self._weigh(producer, submission)
             except RefusedError as refusal:
-                status = refusal.status
+                # What could not be accounted for is not remembered.
+                status, producer = refusal.status, None
         if status != Status.SUCCESS and place is None:
             self.latch(index, packet.opcode, status)
             event = getattr(command, "event", 0) if command is not None else 0
@@ -180,7 +181,9 @@ class Context(Schedule):
         """Account for what an answer has to remember until it is given."""
         kind, subject = producer
         if kind == "record":
-            more = sum(len(v) for v in vars(subject).values() if isinstance(v, bytes | tuple))
+            fields = vars(subject).values()
+            more = sum(len(field) for field in fields if isinstance(field, bytes))
+            more += sum(8 * len(field) for field in fields if isinstance(field, tuple))
             more //= _RECORD_BYTES
             if submission.weight + self.pending + more > 2 * MAX_PENDING:
                 raise RefusedError(Status.OUT_OF_HOST_MEMORY)

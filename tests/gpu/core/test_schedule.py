@@ -63,11 +63,16 @@ def test_records_that_answers_remember_count_as_pending(guest: GuestBench) -> No
 
     guest.submit_bytes(ask * 1000)
     weight = guest.context.pending
+    answers = [answer for each in guest.context.rings[0] for answer in each.answers]
     guest.submit_bytes(ask)
     guest.bench.clock.advance(1 << 50)
 
     assert schedule.MAX_PENDING < weight < 3 * schedule.MAX_PENDING
     assert guest.context.pending == 0
+    refused = [producer for _, _, status, producer in answers if status != Status.SUCCESS]
+    assert len(answers) == 1000
+    assert refused
+    assert set(refused) == {None}
     first = guest.bench.memory.read(guest.bench.memory.base, 4)
     assert int.from_bytes(first, "little", signed=True) == Status.OUT_OF_HOST_MEMORY
 
