@@ -139,7 +139,7 @@ class Kernel(Object):
     description: KernelDescription | None = None
     arguments: list[Argument | None] | None = None
     sent: tuple[Argument | None, ...] | None = None
-    """The arguments that the worker has."""
+    """The arguments that the worker has, also of runs that failed."""
     checked: tuple[int, tuple[Argument, ...], list[Object]] | None = None
     """The arguments and their objects as they were found good, and the context's `losses` then."""
     launches: dict[Any, Launch] = field(default_factory=dict)

@@ -351,11 +351,6 @@ class Schedule(Handles):
             if concern.status is None:
                 concern.status = status
                 self.latch(*concern.command, status)
-            if concern.arguments is not None:  # nobody knows which of them it took
-                kernel = concern.objects[0]
-                assert isinstance(kernel, Kernel)
-                assert kernel.sent is not None
-                kernel.sent = (None,) * len(kernel.sent)
         elif concern is not None:
             if status in _NO_MEMORY and isinstance(concern, Buffer | Image):
                 status = Status.MEM_OBJECT_ALLOCATION_FAILURE

@@ -59,6 +59,9 @@ class Executor:
         self.memories = memories = Memories(self._context, self._queue, sharing)
         self._programs: dict[int, Any] = {}
         self._kernels: dict[int, Any] = {}
+        self._unset: dict[int, dict[int, tuple[Any, ...]]] = {}
+        """Arguments that kernels were given for runs that failed before they were set, by kernel
+        and index. They are set before the next run, which is sent only what is new since."""
         self._groups = groups.Groups() if groups.is_supported(device) else None
         self._operations: dict[str, Callable[..., Any]] = {
             "grant": self._grant,
@@ -108,6 +111,8 @@ class Executor:
                 _, after, operation = operation
             try:
                 if after and self._has_failed(after):
+                    if operation[0] == "range":
+                        self._keep_unset(*operation[1:3])
                     raise _AfterFailureError
                 event = calls[operation[0]](*operation[1:])
                 if after and event is None:
@@ -213,6 +218,7 @@ class Executor:
             self._groups.kernel(number, program, name)
 
     def _drop(self, number: int) -> None:
+        self._unset.pop(number, None)
         if self._running and self.memories.owns_pages(number):
             # OpenCL keeps an object until its commands are done, and not the memory that it is on.
             self._queue.finish()
@@ -234,6 +240,20 @@ class Executor:
         offset: tuple[int, ...] | None,
     ) -> Any:
         kernel = self._kernels[number]
+        if self._unset:
+            self._keep_unset(number, arguments)
+            arguments = list(self._unset.pop(number, {}).values())
+        if arguments:
+            try:
+                self._set(kernel, arguments)
+            except Exception:
+                self._keep_unset(number, arguments)
+                raise
+        if self._groups is not None and local_size is not None:
+            self._groups.prepare(number, local_size, offset)
+        return _low.enqueue_nd_range_kernel(self._queue, kernel, global_size, local_size, offset)
+
+    def _set(self, kernel: Any, arguments: list[tuple[Any, ...]]) -> None:
         for index, kind, value in arguments:
             if kind == MEMORY:
                 kernel.set_arg(index, self.memories.objects[value].handle)
@@ -245,9 +265,11 @@ class Executor:
                 kernel.set_arg(index, self.memories.samplers[value])
             else:
                 kernel.set_arg(index, None)
-        if self._groups is not None and local_size is not None:
-            self._groups.prepare(number, local_size, offset)
-        return _low.enqueue_nd_range_kernel(self._queue, kernel, global_size, local_size, offset)
+
+    def _keep_unset(self, number: int, arguments: list[tuple[Any, ...]]) -> None:
+        if arguments and number in self._kernels:
+            unset = self._unset.setdefault(number, {})
+            unset.update((argument[0], argument) for argument in arguments)
 
     # -- copies -------------------------------------------------------------------------------
 

@@ -176,6 +176,72 @@ def test_what_only_follows_a_failed_command_is_done(failing: GuestBench) -> None
     assert contents(failing, 21) == 2
 
 
+PUT = "__kernel void put(__global int *other, __global int *out, uchar v) { out[0] = v; }"
+
+
+def launch(event: int, wait: tuple[int, ...] = ()) -> p.NdRange:
+    return p.NdRange(
+        queue=11, kernel=14, dimensions=1, global_size=(1, 1, 1), event=event, wait=wait
+    )
+
+
+@pytest.fixture
+def putting(failing: GuestBench) -> GuestBench:
+    """The kernel 14 has put 1 into the buffer 21."""
+    failing.program(10, PUT)
+    failing.do(
+        p.CreateKernel(id=14, program=10, function_name=b"put"),
+        p.SetArgumentObject(kernel=14, index=0, object=22),
+        p.SetArgumentObject(kernel=14, index=1, object=21),
+        p.SetArgument(kernel=14, index=2, value=b"\1"),
+        launch(event=40),
+    )
+    return failing
+
+
+def test_run_has_the_arguments_that_came_with_one_that_was_not_done(putting: GuestBench) -> None:
+    putting.submit(
+        write(9, 20, event=30),
+        p.SetArgumentObject(kernel=14, index=1, object=22),
+        p.SetArgument(kernel=14, index=2, value=b"\7"),
+        launch(event=31, wait=(30,)),
+        launch(event=32),
+    )
+    putting.bench.clock.advance(1 << 50)
+
+    assert [status(putting, event) for event in (30, 31, 32)] == [
+        Status.OUT_OF_RESOURCES,
+        Status.EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST,
+        Status.SUCCESS,
+    ]
+    putting.ask(p.GetError())
+    assert (contents(putting, 21), contents(putting, 22)) == (1, 7)
+
+
+def test_run_has_the_arguments_that_came_with_one_that_could_not_be_set(
+    putting: GuestBench,
+) -> None:
+    putting.submit(
+        p.SetArgumentObject(kernel=14, index=0, object=20),
+        p.SetArgumentObject(kernel=14, index=1, object=22),
+        p.SetArgument(kernel=14, index=2, value=b"\7"),
+        launch(event=30),
+        p.SetArgument(kernel=14, index=2, value=b"\6"),
+        launch(event=31),
+        p.SetArgumentObject(kernel=14, index=0, object=21),
+        launch(event=32),
+    )
+    putting.bench.clock.advance(1 << 50)
+
+    assert [status(putting, event) for event in (30, 31, 32)] == [
+        Status.OUT_OF_RESOURCES,
+        Status.OUT_OF_RESOURCES,
+        Status.SUCCESS,
+    ]
+    putting.ask(p.GetError())
+    assert (contents(putting, 21), contents(putting, 22)) == (1, 6)
+
+
 def test_failure_that_a_snapshot_carries_fails_what_waits_for_it_later() -> None:
     def resume(context: Context, ring: int, tag: int) -> Callable[[], None]:
         return lambda: None
