@@ -18,6 +18,7 @@ from gpu.core.objects import (
     Event,
     Image,
     Kernel,
+    Launch,
     Mapping,
     Object,
     Program,
@@ -124,6 +125,9 @@ def _fill(
         thing.description = thing.program.build.join().kernel(saved["name"])
         thing.arguments = _arguments(saved["arguments"], things)
         thing.sent = (None,) * len(thing.arguments)
+        thing.launches = {
+            grid: Launch(*launch, is_ready=True) for grid, *launch in _tuple(saved["launches"])
+        }
     elif isinstance(thing, Mapping):
         thing.memory = things[saved["memory"]]
         thing.operation = _tuple(saved["operation"])

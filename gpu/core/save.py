@@ -1,6 +1,7 @@
 """A context as plain data: what snapshots carry.
 
-All that was sent is finished at the host first, so memory is as it will be. What is not to be seen
+All that was sent is finished at the host first, and what the device's memory has is fetched, so
+all is as it will be, also where the worker is lost over that. What is not to be seen
 by the guest yet keeps its virtual time.
 """
 
@@ -33,7 +34,7 @@ def save_context(context: Context) -> dict[str, Any]:
     link = context.link
     link.flush()
     link.wait(link.message)
-    graph = _Graph(context)
+    graph = _Graph(context, _all_contents(context))
     untaken = link.untaken()
     order = {number: index + 1 for index, (number, _) in enumerate(untaken)}
     graph.messages = order
@@ -73,8 +74,9 @@ def save_context(context: Context) -> dict[str, Any]:
 class _Graph:
     """Gives numbers to works and submissions, and saves each once."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, contents: dict[int, bytes | None]) -> None:
         self._context = context
+        self._contents = contents
         self.messages: dict[int, int] = {}
         self._objects: dict[int, Object] = {}
         self._works: dict[Work, int] = {}
@@ -208,14 +210,37 @@ class _Graph:
             saved["program"] = self.object(thing.program)
             saved["name"] = thing.description.name if thing.description is not None else ""
             saved["arguments"] = self._arguments(thing.arguments)
+            saved["launches"] = [
+                _plain([grid, each.operation, each.local_size, each.items, each.cost])
+                for grid, each in thing.launches.items()
+            ]
         elif isinstance(thing, Event):
             saved["work"] = self.work(thing.work)
         elif isinstance(thing, Mapping):
             saved["memory"] = self.object(thing.memory)
             saved["operation"] = _plain(thing.operation)
         if isinstance(thing, Buffer | Image) and _has_contents(self._context, thing):
-            saved["contents"] = _contents(self._context, thing)
+            saved["contents"] = self._contents[thing.number]
         return saved
+
+
+def _all_contents(context: Context) -> dict[int, bytes | None]:
+    """The bytes of all that is in the device's memory, by number: what has a handle, what waiting
+    commands need, and what those need."""
+    found: dict[int, bytes | None] = {}
+    things = [*context.table.values()]
+    for work in context.held:
+        things += work.objects
+    seen = set()
+    while things:
+        thing = things.pop()
+        if thing.number in seen:
+            continue
+        seen.add(thing.number)
+        things += thing.parents()
+        if isinstance(thing, Buffer | Image) and _has_contents(context, thing):
+            found[thing.number] = _contents(context, thing)
+    return found
 
 
 def _has_contents(context: Context, thing: Buffer | Image) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 from collections.abc import Callable, Iterator
 
@@ -13,6 +14,7 @@ from gpu import protocol as p
 from gpu.core.context import Context
 from gpu.core.load import write_file
 from gpu.core.save import read_file
+from gpu.opencl import Status
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
 
 ADD = "__kernel void add(__global uint *a, uint n) { a[get_global_id(0)] += n; }"
@@ -158,6 +160,73 @@ def test_kernels_compiled_for_a_size_of_work_groups_are_so_after_a_restore(
 
     assert after.context.table[10].groups == ("8-1-1",)
     assert after.read(0, 256) == struct.pack("<I", 14) * 64
+
+
+def test_launches_that_are_known_cost_no_more_after_a_restore(
+    before: GuestBench, after: GuestBench
+) -> None:
+    runs = [
+        p.NdRange(queue=QUEUE, kernel=30, dimensions=1, global_size=(n, 1, 1), local_size=(1, 0, 0))
+        for n in range(1, 9)
+    ]
+    before.program(10, ADD)
+    before.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=256),
+        p.CreateKernel(id=30, program=10, function_name=b"add"),
+        p.SetArgumentObject(kernel=30, index=0, object=20),
+        p.SetArgument(kernel=30, index=1, value=struct.pack("<I", 7)),
+        *runs,
+    )
+
+    move(before, after)
+    after.do(*runs, p.ReadBuffer(queue=QUEUE, buffer=20, size=4, blob=BULK))
+
+    assert after.context.host_used == before.context.host_used
+    assert after.gpu.host_used == before.gpu.host_used
+    assert after.read(0, 4) == struct.pack("<I", 2 * 8 * 7)
+
+
+def test_worker_that_dies_while_it_is_saved_is_lost_with_all_fences_to_come(
+    before: GuestBench, after: GuestBench
+) -> None:
+    before.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=256),
+        p.CreateUserEvent(id=40, context=CONTEXT),
+    )
+    fill = p.FillBuffer(queue=QUEUE, buffer=20, size=256, pattern=b"\5", wait=(40,), event=41)
+    tags = [before.submit(fill), before.submit(p.Marker(queue=QUEUE, event=42), ring=1)]
+    link = before.context.link
+    link.wait(link.message)
+    assert link.worker is not None
+    os.kill(link.worker.pid, signal.SIGKILL)
+
+    signalled = move(before, after)
+    after.bench.clock.advance(1 << 50)
+
+    assert sorted(signalled) == tags
+    assert after.context.lost
+    assert after.ask(p.GetEventStatus(event=41)).execution == Status.OUT_OF_RESOURCES
+
+
+def test_contents_of_a_released_buffer_are_saved_for_who_waits_to_read_it(
+    before: GuestBench, after: GuestBench
+) -> None:
+    before.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=256),
+        p.CreateSubBuffer(id=21, buffer=20, origin=128, size=128),
+        p.FillBuffer(queue=QUEUE, buffer=21, size=128, pattern=b"\5"),
+        p.CreateUserEvent(id=40, context=CONTEXT),
+    )
+    before.submit(
+        p.ReadBuffer(queue=QUEUE, buffer=21, size=128, blob=BULK, wait=(40,)),
+        p.Release(id=21),
+        p.Release(id=20),
+    )
+
+    move(before, after)
+    after.do(p.SetUserEventStatus(event=40, status=0), ring=1)
+
+    assert after.read(0, 128) == bytes([5]) * 128
 
 
 def test_files_are_read_and_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
