@@ -126,7 +126,8 @@ def _fill(
         thing.arguments = _arguments(saved["arguments"], things)
         thing.sent = (None,) * len(thing.arguments)
         thing.launches = {
-            grid: Launch(*launch, is_ready=True) for grid, *launch in _tuple(saved["launches"])
+            grid: Launch(operation, local_size, items, cost, is_ready=True)
+            for grid, operation, local_size, items, cost in _tuple(saved["launches"])
         }
     elif isinstance(thing, Mapping):
         thing.memory = things[saved["memory"]]
@@ -165,8 +166,9 @@ def _recreate(context: Context, thing: Object) -> None:
         if not binary:
             raise ValueError(f"{context.gpu.name}: a program of the snapshot cannot be built")
         operate("program", thing.number, binary)
-        for size in thing.groups:
-            give_groups(context, thing, size)
+        if context.gpu.limits.has_groups:
+            for size in thing.groups:
+                give_groups(context, thing, size)
     elif isinstance(thing, Kernel) and thing.program is not None:
         assert thing.description is not None
         operate("kernel", thing.number, thing.program.number, thing.description.name)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gpu import protocol as p
+from gpu.core.link import Link
 from gpu.core.work_groups import MAX_SIZES, choose
 from gpu.host.builds import Builds
 from gpu.host.process import WorkerLostError
@@ -142,6 +143,32 @@ def test_program_of_a_binary_is_compiled_too(
 
     assert sent == ["8-1-1"]
     assert reverse.read(0, 4 * ITEMS) == reversed_groups(8)
+
+
+def test_device_without_such_code_is_given_none_by_a_snapshot(
+    reverse: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reverse.do(launch(8))
+    state = reverse.gpu.save()
+    given = []
+    operate = Link.operate
+
+    def spy(link: Link, operation: tuple[Any, ...], *more: Any) -> int:
+        given.append(operation[0])
+        return operate(link, operation, *more)
+
+    monkeypatch.setattr(Link, "operate", spy)
+    with GuestBench() as other:
+        monkeypatch.setattr(other.gpu.limits, "has_groups", False)
+        other.bench.clock.advance(reverse.bench.clock.now() - other.bench.clock.now())
+        other.bench.memory.data[:] = reverse.bench.memory.data[:]
+        other.gpu.load(state, lambda context, ring, tag: lambda: None)
+        other.context = other.gpu.contexts[1]
+        other.do(launch(8))
+
+        assert "program" in given
+        assert "group" not in given
+        assert other.read(0, 4 * ITEMS) == reversed_groups(8)
 
 
 @pytest.mark.parametrize(
