@@ -6,7 +6,7 @@ known by number, and have nothing behind them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gpu.opencl import Status
@@ -72,20 +72,22 @@ class Contexts:
     def __init__(self, core: Core | None) -> None:
         self._core = core
         self._table: dict[int, RenderContext] = {}
-        self._last: CoreContext | None = None
-        """The last that was asked for to submit to."""
 
     def clear(self) -> None:
         """Forget all: the core was reset."""
         self._table.clear()
-        self._last = None
 
-    @property
-    def are_full(self) -> bool:
-        """Whether the last one to be submitted to takes no more, until some of what it has is
-        complete. What is submitted before that stays in the driver's queue."""
-        last = self._last
-        return last is not None and last.is_full and not last.is_stuck
+    def is_full(self, number: int) -> bool:
+        """Whether a context takes no more until some of what it has is complete, as some will be.
+        One that is not there does not."""
+        context = self._table.get(number)
+        core = context.core if context is not None else None
+        return core is not None and core.is_full and not core.is_stuck
+
+    def have(self, numbers: Iterable[int], resource: int) -> bool:
+        """Whether a resource is attached to one of some contexts."""
+        contexts = (self._table.get(number) for number in numbers)
+        return any(context is not None and resource in context.attached for context in contexts)
 
     def get(self, number: int) -> RenderContext:
         context = self._table.get(number)
@@ -118,8 +120,6 @@ class Contexts:
         context = self.get(number)
         del self._table[number]
         if context.core is not None:
-            if context.core is self._last:
-                self._last = None
             context.core.close()
 
     def attach(self, number: int, resource: Resource) -> None:
@@ -146,8 +146,8 @@ class Contexts:
         for context in self._table.values():
             self._detach(context, resource)
 
-    def ring(self, number: int, ring: int) -> CoreContext:
-        """The core context to submit to. CommandError where that is not possible."""
+    def timeline(self, number: int, ring: int) -> CoreContext:
+        """The core context that has a timeline. CommandError where there is none."""
         context = self.get(number)
         if context.core is None:
             raise CommandError(
@@ -157,13 +157,17 @@ class Contexts:
             raise CommandError(
                 Response.ERR_INVALID_PARAMETER, f"ring {ring} is not one of a context's {RINGS}"
             )
-        if context.core.is_full and context.core.is_stuck:
+        return context.core
+
+    def ring(self, number: int, ring: int) -> CoreContext:
+        """The core context to submit to. CommandError where that is not possible."""
+        core = self.timeline(number, ring)
+        if core.is_full and core.is_stuck:
             raise CommandError(
                 Response.ERR_OUT_OF_MEMORY,
                 f"all that context {number} was given waits for user events, and it takes no more",
             )
-        self._last = context.core
-        return context.core
+        return core
 
     def _detach(self, context: RenderContext, resource: Resource) -> None:
         if resource.number in context.attached:
@@ -194,8 +198,6 @@ class Contexts:
             context = RenderContext(int(state["number"]), str(state["label"]), core)
             context.attached = dict.fromkeys(state["attached"])
             self._table[context.number] = context
-            if core is not None and core.is_full:
-                self._last = core
 
 
 def check_stream(size: int, given: int) -> None:

@@ -21,6 +21,7 @@ from gpu.options import GpuOptions
 from gpu.protocol import CAPSET, VERSION
 from gpu.virtio_gpu.contexts import Contexts, Core, check_stream
 from gpu.virtio_gpu.fences import Fence, Fences
+from gpu.virtio_gpu.parked import Parked
 from gpu.virtio_gpu.protocol import (
     BLOB_MEM_GUEST,
     CAPSET_INFO,
@@ -104,8 +105,7 @@ class VirtioGpu(VirtioDevice):
         self.resources = Resources(board.memory, display.memory)
         self.contexts = Contexts(self.core)
         self.fences = Fences(self._answer)
-        self._stalled = False
-        """Whether requests wait in their queue until a context has room for more."""
+        self._parked = Parked(self.contexts)
         self._shown = 0
         """The resource that the scanout shows; 0: none."""
         self.vnc = serve(name, board, display, self.scanout)
@@ -120,6 +120,7 @@ class VirtioGpu(VirtioDevice):
 
     def on_queue_reset(self, index: int) -> None:
         self.fences.forget(self.queues[index])
+        self._parked.forget(self.queues[index])
 
     def describe(self) -> list[str]:
         return [] if self.core is None else self.core.describe()
@@ -157,18 +158,17 @@ class VirtioGpu(VirtioDevice):
     # -- requests -----------------------------------------------------------------------------
 
     def on_queue(self, index: int) -> None:
-        if index == _CONTROL and self.contexts.are_full:
-            self._stalled = True
-            return
         for chain in self.chains(index):
             header = chain.read(0, HEADER.size)
             if len(header) < HEADER.size:
                 self.fail(index, "has a request without a header")
                 return
-            self._take(chain, Header(*HEADER.unpack(header)))
-            if index == _CONTROL and self.contexts.are_full:
-                self._stalled = True
-                return
+            self._offer(chain, Header(*HEADER.unpack(header)))
+
+    def _offer(self, chain: Chain, header: Header) -> None:
+        """Take a request now, or when the context that it is for has room for more."""
+        if not self._parked.keep(chain, header):
+            self._take(chain, header)
 
     def _take(self, chain: Chain, header: Header) -> None:
         stream: bytes | None = None
@@ -221,7 +221,7 @@ class VirtioGpu(VirtioDevice):
         core = None
         if stream is not None or own:
             try:
-                core = self.contexts.ring(header.ctx_id, ring)
+                core = self.contexts.timeline(header.ctx_id, ring)
             except CommandError:
                 own = False  # no such timeline: then it is one of the shared one's
         fence = Fence(chain, answer, header.ctx_id if core is not None else 0, not own)
@@ -239,9 +239,8 @@ class VirtioGpu(VirtioDevice):
 
     def _go_on(self) -> None:
         """Something is complete: there may be room for requests that wait."""
-        if self._stalled and not self.contexts.are_full:
-            self._stalled = False
-            self.on_queue(_CONTROL)
+        for chain, header in self._parked.take():
+            self._offer(chain, header)
 
     def _answer(self, chain: Chain, answer: bytes) -> None:
         self.complete(chain, chain.write(answer))
@@ -428,6 +427,7 @@ class VirtioGpu(VirtioDevice):
         number = request.header.ctx_id
         self.contexts.destroy(number)
         self.fences.end(number)
+        self._go_on()
         return Response.OK_NODATA, b""
 
     def _attach_resource(self, request: Request, number: int) -> tuple[Response, bytes]:
@@ -462,7 +462,7 @@ class VirtioGpu(VirtioDevice):
             "core": None if self.core is None else self.core.save(),
             "contexts": self.contexts.save(),
             "fences": self.fences.save(self.queues),
-            "stalled": self._stalled,
+            "parked": self._parked.save(self.queues),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -474,7 +474,7 @@ class VirtioGpu(VirtioDevice):
         self.contexts.load(state["contexts"])
         super().load(state)
         self.fences.load(self.queues, state["fences"])
-        self._stalled = bool(state["stalled"])
+        self._parked.load(self.queues, state["parked"])
 
     def _signal_of(self, context: Any, ring: int, tag: int) -> Callable[[], None]:
         """What a submission of a snapshot calls when it is complete."""
@@ -503,7 +503,7 @@ class VirtioGpu(VirtioDevice):
     def _forget(self) -> None:
         self.fences.reset()
         self.contexts.clear()
-        self._stalled = False
+        self._parked.clear()
         self._show(0, None)
         self.scanout.set_cursor(None)
         self.scanout.move_cursor(0, 0)

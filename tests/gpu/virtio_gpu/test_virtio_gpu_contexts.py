@@ -260,28 +260,125 @@ def test_number_of_contexts_is_bounded(driver):
     assert kinds[63:] == [OK, Response.ERR_OUT_OF_MEMORY]
 
 
-def test_requests_wait_in_their_queue_while_a_context_is_full(core, driver):
-    driver.context(1)
-    driver.submit(b"a", flags=FENCE, fence=1)
-    core.made[0].is_full = True
-    driver.submit(b"b")
-    behind = driver.request(Command.GET_DISPLAY_INFO)
-    driver.queues[0].used()
-    early = len(core.made[0].submitted)
+# -- contexts that are full --------------------------------------------------------------------
 
+
+@pytest.fixture
+def full(driver, core):
+    """A driver of which context 1 is full, with a submission under way, and context 2 is not."""
+    driver.context(1)
+    driver.context(2)
+    driver.submit(b"a", context=1, flags=RING, fence=1, ring=1)
+    core.made[0].is_full = True
+    driver.queues[0].used()
+    return driver
+
+
+def make_room(core):
     core.made[0].is_full = False
+    core.made[0].complete(1)
+
+
+def test_submissions_to_a_full_context_wait_until_it_has_room(full, core):
+    fenced = full.submit(b"b", flags=RING, fence=2, ring=1)
+    plain = full.submit(b"c", flags=protocol.FLAG_INFO_RING_IDX, ring=2)
+    early = core.made[0].submitted[1:], answered(full, fenced, plain)
+
+    make_room(core)
+
+    assert early == ([], [None, None])
+    assert core.made[0].submitted[1:] == [(1, b"b"), (2, b"c")]
+    assert answered(full, fenced, plain)[1] is not None
+
+
+def test_requests_of_others_pass_those_of_a_full_context(full, core):
+    full.submit(b"b", flags=RING, fence=2, ring=1)
+
+    other = full.submit(b"c", context=2)
+    display = full.request(Command.GET_DISPLAY_INFO, header=(FENCE, 3, 0, 0))
+
+    assert core.made[1].submitted == [(0, b"c")]
+    assert answered(full, other, display) == [0, 1]
+
+
+def test_requests_of_a_full_context_keep_their_order(full, core):
+    full.blob(7, [(full.allocate(4096, 4096), 4096)])
+    full.submit(b"b", flags=RING, fence=2, ring=1)
+    attach = full.request(Command.CTX_ATTACH_RESOURCE, 7, header=(0, 0, 1, 0))
+    full.queues[0].used()
+    core.made[0].is_full = False
+    again = full.submit(b"c", flags=RING, fence=3, ring=1)
+    early = len(core.made[0].submitted), dict(core.made[0].blobs), answered(full, attach, again)
+
+    core.made[0].complete(1)
+
+    assert early == (1, {}, [None, None])
+    assert [stream for _, stream in core.made[0].submitted] == [b"a", b"b", b"c"]
+    assert list(core.made[0].blobs) == [7]
+
+
+@pytest.mark.parametrize("command", [Command.RESOURCE_UNREF, Command.RESOURCE_DETACH_BACKING])
+def test_blob_of_a_full_context_ends_after_what_was_submitted(full, core, command):
+    full.blob(7, [(full.allocate(4096, 4096), 4096)])
+    core.made[0].is_full = False
+    full.ask(Command.CTX_ATTACH_RESOURCE, 7, header=(0, 0, 1, 0))
+    core.made[0].is_full = True
+    full.submit(b"b", flags=RING, fence=2, ring=1)
+
+    full.request(command, 7)
+    early = list(core.made[0].blobs)
+    make_room(core)
+
+    assert (early, list(core.made[0].blobs)) == ([7], [])
+
+
+def test_fences_without_a_ring_stay_in_order_behind_a_full_context(full, core):
+    slow = full.submit(b"b", flags=FENCE, fence=2)
+    quick = full.request(Command.GET_DISPLAY_INFO, header=(FENCE, 3, 0, 0))
+    early = answered(full, slow, quick)
+
+    make_room(core)
+    middle = answered(full, slow, quick)
     core.made[0].complete(0)
 
-    assert early == 1
-    assert [stream for _, stream in core.made[0].submitted] == [b"a", b"b"]
-    assert behind.head in [head for head, _ in driver.queues[0].used()]
+    assert (early, middle) == ([None, None], [None, None])
+    assert answered(full, slow, quick) == [0, 1]
 
 
-def test_context_that_is_full_for_good_is_given_an_error(core, driver):
+def test_full_context_can_be_destroyed(full, core):
+    waiting = full.submit(b"b", flags=RING, fence=2, ring=1)
+    full.queues[0].used()
+
+    kind = full.ask(Command.CTX_DESTROY, header=(0, 0, 1, 0))[0]
+
+    assert kind == OK
+    assert core.made[0].closed
+    assert core.made[0].submitted == [(1, b"a")]
+    assert unpack_from("<I", waiting.data())[0] == Response.ERR_INVALID_CONTEXT_ID
+
+
+def test_reset_forgets_what_waits_for_a_full_context(full, core):
+    full.submit(b"b", flags=RING, fence=2, ring=1)
+    full.set(0x030, 0)
+    full.set(0x0C0, 1)
+    full.start(size=64)
+
+    make_room(core)
+
+    assert core.made[0].submitted == [(1, b"a")]
+
+
+def test_context_that_is_full_for_good_is_given_an_error_in_order(driver, core):
     driver.context(1)
+    first = driver.submit(b"a", flags=RING, fence=1, ring=1)
     core.made[0].is_full = core.made[0].is_stuck = True
+    driver.queues[0].used()
 
-    offer = driver.submit(b"a", flags=RING, fence=1, ring=1)
+    refused = driver.submit(b"b", flags=RING, fence=2, ring=1)
+    early = answered(driver, first, refused)
+    core.made[0].complete(1)
+    core.made[0].complete(1)
 
-    assert unpack_from("<I", offer.data())[0] == Response.ERR_OUT_OF_MEMORY
-    assert core.made[0].submitted == []
+    assert (early, answered(driver, first, refused)) == ([None, None], [0, 1])
+    assert unpack_from("<I", refused.data())[0] == Response.ERR_OUT_OF_MEMORY
+    assert core.made[0].submitted == [(1, b"a"), (1, b"")]

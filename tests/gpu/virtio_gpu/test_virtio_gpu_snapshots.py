@@ -93,6 +93,32 @@ def test_fenced_cursor_request_is_answered_in_its_queue(bench, build, shown):
     assert [head for head, _ in driver.queues[1].used()] == [cursor.head]
 
 
+def test_requests_that_wait_for_a_full_context_do_so_after_a_restore(shown, build, bench):
+    gpu, driver = shown
+    driver.context(1)
+    driver.submit(b"a", flags=3, fence=1, ring=4)
+    gpu.core.made[0].is_full = True
+    waiting = [
+        driver.submit(b"b", flags=1, fence=2),
+        driver.request(Command.MOVE_CURSOR, 0, 5, 6, 0, 0, 0, header=(1, 3, 0, 0), queue=1),
+    ]
+    before = driver.queues[0].used(), driver.queues[1].used()
+    state = cbor2.loads(cbor2.dumps(gpu.save()))
+    other = build(bench, **OPTIONS)
+
+    other.load(state)
+    early = list(other.core.made[0].submitted)
+    other.core.made[0].complete(4)
+    driver.queues[0].used()
+    other.core.made[0].complete(0)
+
+    assert waiting[1].head not in [head for head, _ in before[1]]
+    assert (early, other.core.made[0].submitted) == ([(4, b"")], [(4, b""), (0, b"b")])
+    assert [head for head, _ in driver.queues[0].used()] == [waiting[0].head]
+    assert [head for head, _ in driver.queues[1].used()] == [waiting[1].head]
+    assert other.save()["parked"] == []
+
+
 def test_watchers_see_the_restored_picture(shown):
     gpu, _ = shown
     state = gpu.save()
@@ -105,6 +131,7 @@ def test_watchers_see_the_restored_picture(shown):
     assert seen[-1] == (0, 0, 12, 6)
 
 
+PARKED = {"queue": 0, "header": [0] * 5, "head": 1, "readable": [], "writable": []}
 DAMAGE = [
     {"shown": [9, 16, 8, 64, 0, 2]},
     {"shown": [1, 16, 9, 64, 0, 2]},
@@ -120,6 +147,9 @@ DAMAGE = [
             | {"width": 512, "height": 513}
         ]
     },
+    {"parked": [PARKED | {"queue": 2}]},
+    {"parked": [PARKED | {"head": 1 << 16}]},
+    {"parked": [PARKED | {"readable": [[0x10, 24]]}]},
 ]
 
 
