@@ -35,6 +35,7 @@ FUNCTIONS = (
 
 _IR = """
 define void @exception(ptr %uc, i32 %number, ptr %hart) {{
+  call void @forget_access(ptr %uc)
   %env = call ptr @pointer(ptr %hart, i64 {env})
   %pc = call i64 @get(ptr %env, i64 {PC})
   %cause = zext i32 %number to i64

@@ -12,13 +12,14 @@ from typing import Any
 
 from hypervisor.cpu import library
 from hypervisor.cpu.library import EngineError
+from hypervisor.cpu.native_faults import SIZE_RECUR_MEM
 
 TRANSLATION_BUFFER = 32 << 20
 _CTL_TCG_BUFFER_SIZE = 13
 _CTL_USE_EXITS = 4
 _CTL_CPU_MODEL = 7
 _WRITE = 1
-_SIZE_RECUR_MEM, _NO_EXIT_REQUEST, _INIT_DONE = 0x568, 0x7F2, 0x7F3
+_NO_EXIT_REQUEST, _INIT_DONE = 0x7F2, 0x7F3
 """Where `uc_struct` holds these."""
 _ONE_CORE = 1 << 32 | 1
 """How a CPUState begins: nr_cores and nr_threads, both 1."""
@@ -114,7 +115,7 @@ class Engine:
 
     def forget_access(self) -> None:
         """A load or store was left midway: the engine may still believe to be in one."""
-        ctypes.c_int32.from_address(self.handle + _SIZE_RECUR_MEM).value = 0
+        ctypes.c_int32.from_address(self.handle + SIZE_RECUR_MEM).value = 0
 
     def unhook(self, handle: int) -> None:
         self.check(self._lib.uc_hook_del(self.handle, handle), "remove a hook")

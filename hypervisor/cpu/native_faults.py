@@ -10,9 +10,20 @@ from hypervisor.cpu import library
 
 FUNCTIONS = ("store_failed",)
 
-WORDS = {"ERR_WRITE_UNMAPPED": library.ERR_WRITE_UNMAPPED}
+SIZE_RECUR_MEM = 0x568
+"""Where `uc_struct` says, in 32 bits, that the engine is within an access that straddles two pages,
+and calls no hooks for its parts."""
+
+WORDS = {"ERR_WRITE_UNMAPPED": library.ERR_WRITE_UNMAPPED, "SIZE_RECUR_MEM": SIZE_RECUR_MEM}
 
 IR = """
+; A load or store was left midway: the engine may still believe to be in it.
+define internal void @forget_access(ptr %uc) {{
+  %size = getelementptr i8, ptr %uc, i64 {SIZE_RECUR_MEM}
+  store i32 0, ptr %size
+  ret void
+}}
+
 define i1 @store_failed(ptr %uc, i32 %type, i64 %address, i32 %size, i64 %value, ptr %hart) {{
   call void @put(ptr %hart, i64 {failed_store}, i64 {ERR_WRITE_UNMAPPED})
   %stop = inttoptr i64 {uc_emu_stop} to ptr

@@ -57,6 +57,7 @@ done:
 }}
 
 define void @exception(ptr %uc, i32 %number, ptr %hart) {{
+  call void @forget_access(ptr %uc)
   %env = call ptr @pointer(ptr %hart, i64 {env})
   %after = call i64 @get(ptr %env, i64 {PC})
   %pc = sub i64 %after, 4          ; the engine adds 4 before it calls

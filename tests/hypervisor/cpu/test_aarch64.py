@@ -12,6 +12,7 @@ from elftools.elf.elffile import ELFFile
 
 from hypervisor.cpu.aarch64 import Core
 from hypervisor.cpu.cells import NEVER, UNITS_PER_TICK, Reason, link
+from hypervisor.cpu.stopping import WRITE
 from hypervisor.memory import Memory
 from hypervisor.time.clock import VirtualClock
 
@@ -536,3 +537,30 @@ def test_core_that_stops_and_starts_again_has_its_reset_state(rig):
     assert core.registers["TPIDR_EL1"] == 0
     assert core.registers["CNTV_CTL_EL0"] == 0
     assert (core.stopped, core.waiting) == (False, False)
+
+
+@pytest.mark.parametrize("straddling", ["ldr x1, [x11, -4]", "str x1, [x11, -4]"])
+def test_watched_store_stops_after_an_access_to_two_pages_that_faulted(rig, straddling):
+    core = rig.load(
+        PATCH[: PATCH.index("mov x10")]
+        + f"""
+        adr x0, vectors
+        msr vbar_el1, x0
+        mov x10, 0x40000000
+        add x11, x10, 0x81000   // readable and writable below, nothing from there on
+        {straddling}
+    .balign 2048
+    vectors:
+        .space 0x200
+        mov x11, 0x40100000
+        str x1, [x11]
+        wfi
+    """
+    )
+    core.registers["x9"] = map_code_twice(rig.memory)
+    rig.memory.write(RAM + 0x82000 + 8 * 0x80, struct.pack("<Q", RAM + 0x20000 | 0x703))
+    core.stops.place_watchpoint(1, RAM + 0x20000, 8, WRITE)
+
+    reason = core.run()
+
+    assert reason == Reason.WATCHPOINT

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from hypervisor.cpu.cells import Reason
+from hypervisor.cpu.stopping import WRITE
 
 RAM = 0x8000_0000
 POINTER, EXECUTABLE = 0x01, 0xCB
@@ -260,3 +263,35 @@ def test_saved_registers_replace_locked_memory_protection(rig):
 
     assert unlocked == 0
     assert (hart.registers["pmpcfg0"], hart.registers["pmpaddr0"]) == (0x8F, 0x2000_0400)
+
+
+@pytest.mark.parametrize("straddling", ["ld a0, -4(s0)", "sd a0, -4(s0)"])
+def test_watched_store_stops_after_an_access_to_two_pages_that_faulted(rig, straddling):
+    hart = rig.load(f"""
+        la t0, handler
+        csrw stvec, t0
+        li s0, 0xC0001000       # mapped below, nothing from there on
+        {straddling}
+    .balign 4
+    handler:
+        li s1, 0x80020000
+        sd a0, (s1)
+        wfi
+    """)
+    tables, everything, pointer = (RAM + 0x10000, RAM + 0x11000, RAM + 0x12000), 0xCF, 1
+    entries = {
+        tables[0] + 8 * 2: (RAM, everything),
+        tables[0] + 8 * 3: (tables[1], pointer),
+        tables[1]: (tables[2], pointer),
+        tables[2]: (RAM + 0x20000, everything),
+    }
+    for at, (physical, flags) in entries.items():
+        rig.memory.write(at, struct.pack("<Q", physical >> 12 << 10 | flags))
+    hart.registers["medeleg"] = 0xFFFF
+    hart.registers["priv"] = 1
+    hart.registers["satp"] = 8 << 60 | tables[0] >> 12
+    hart.stops.place_watchpoint(1, RAM + 0x20000, 8, WRITE)
+
+    reason = hart.run()
+
+    assert reason == Reason.WATCHPOINT
