@@ -177,6 +177,8 @@ class RingGpu(Device):
             self.TAKEN = self._taken
             if not self._submit(*descriptor):
                 return
+        if self._is_full and self._context is not None and self._context.is_stuck:
+            self._break(f"{self._context.pending} commands that all wait for user events")
 
     @property
     def _is_full(self) -> bool:
@@ -230,8 +232,11 @@ class RingGpu(Device):
             self.scanout.flush()
         self.INTERRUPT_STATUS |= FENCE_DONE
         self._update_interrupt()
-        if self.STATUS & ENABLED and self._taken != self._written and self._is_ring():
-            self._take()
+        if self.STATUS & ENABLED and self._taken != self._written:
+            if self._is_ring():
+                self._take()
+            else:
+                self._break_at_ring()
 
     def _execute(self, command: protocol.Command) -> Status:
         """The commands that are this front end's own."""

@@ -48,8 +48,11 @@ class Schedule(Handles):
 
     @property
     def is_full(self) -> bool:
-        """Whether it should be given nothing more until something is complete."""
-        return self.pending >= MAX_PENDING
+        """Whether it should be given nothing more until something is complete. Where all waits
+        for user events, it takes as much again: the packet that sets one may be among it."""
+        return self.pending >= MAX_PENDING and (
+            self.pending >= 2 * MAX_PENDING or not self.is_stuck
+        )
 
     @property
     def is_stuck(self) -> bool:

@@ -250,6 +250,58 @@ def test_ring_takes_no_more_than_can_be_pending(
     assert found == [(5, fences[-1])] * 2
 
 
+def wait_for_user_event(guest: Guest) -> None:
+    """Have the timeline 0 wait for the event 3, with a first submission."""
+    guest.run(
+        p.CreateContext(id=1), p.CreateQueue(id=2, context=1), p.CreateUserEvent(id=3, context=1)
+    )
+    guest.put(p.Marker(queue=2, wait=(3,)).encode())
+
+
+def test_full_ring_takes_the_packet_that_sets_a_user_event(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "MAX_PENDING", 4)
+    wait_for_user_event(guest)
+    fences = [guest.put(p.Flush(queue=2).encode(), at=STREAM + 64) for _ in range(2)]
+    guest.put(p.SetUserEventStatus(event=3, status=0).encode(), timeline=1, at=STREAM + 128)
+
+    guest.ring()
+    guest.bench.clock.advance(1 << 50)
+
+    assert guest.load("TAKEN") == guest.written
+    assert guest.load("FENCE", 8) == fences[-1]
+
+
+def test_ring_of_which_all_waits_for_user_events_stops(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "MAX_PENDING", 2)
+    wait_for_user_event(guest)
+    guest.put(p.Flush(queue=2).encode(), at=STREAM + 64)
+    guest.put(p.Flush(queue=2).encode(), at=STREAM + 64)
+
+    guest.ring()
+    guest.bench.clock.advance(1 << 50)
+
+    assert guest.load("STATUS") == BROKEN
+    assert "4 commands that all wait for user events" in guest.bench.messages[-1]
+
+
+def test_ring_that_moves_out_of_memory_stops_where_it_goes_on_by_itself(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedule, "MAX_PENDING", 2)
+    for _ in range(3):
+        guest.put(p.FlushScanout().encode())
+    guest.ring()
+    guest.store("RING_BASE", 0, 8)
+    guest.bench.clock.advance(1 << 50)
+
+    assert guest.load("STATUS") == BROKEN
+    assert "a ring of" in guest.bench.messages[-1]
+
+
 @pytest.mark.parametrize("stream", [p.CreateContext(id=1).encode(), b""])
 def test_state_says_whether_the_host_has_no_device(
     stream: bytes, monkeypatch: pytest.MonkeyPatch

@@ -40,19 +40,20 @@ def test_context_is_full_until_something_is_complete(
     assert (guest.context.is_full, guest.context.pending) == (False, 0)
 
 
-def test_context_is_stuck_when_all_waits_for_user_events(
+def test_context_that_waits_for_user_events_takes_as_much_again(
     guest: GuestBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schedule, "MAX_PENDING", 3)
     guest.do(p.CreateUserEvent(id=30, context=CONTEXT))
+    seen = []
 
-    guest.submit(p.Marker(queue=QUEUE, wait=(30,)))
-    guest.submit(p.Flush(queue=QUEUE))
-    guest.bench.clock.advance(1 << 50)
-    stuck = guest.context.is_full, guest.context.is_stuck
+    for command in (p.Marker(queue=QUEUE, wait=(30,)), p.Flush(queue=QUEUE), p.Flush(queue=QUEUE)):
+        guest.submit(command)
+        guest.bench.clock.advance(1 << 50)
+        seen.append((guest.context.pending, guest.context.is_full, guest.context.is_stuck))
     guest.do(p.SetUserEventStatus(event=30, status=0), ring=1)
 
-    assert stuck == (True, True)
+    assert seen == [(2, False, True), (4, False, True), (6, True, True)]
     assert guest.context.pending == 0
 
 
