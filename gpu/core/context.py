@@ -10,6 +10,7 @@ from gpu import protocol
 from gpu.core.blobs import Blob, check_pieces
 from gpu.core.commands.plans import PLANS
 from gpu.core.device import Device
+from gpu.core.handles import OBJECT_BYTES
 from gpu.core.objects import Buffer, Event, Image, RefusedError
 from gpu.core.schedule import MAX_HELD, MAX_PENDING, Schedule
 from gpu.core.work import Producer, Submission, Work
@@ -218,14 +219,21 @@ class Context(Schedule):
         for name, role in plan.blobs:
             value = fields[name]
             found[name] = None if value == 0 and role.optional else self.find_blob(value)
-        for name, new in plan.new:
-            value = fields[name]
-            if value or not new.optional:
-                self.check_new(value)
-        return plan.handler(self, command, found)
+        made = [fields[name] for name, new in plan.new if fields[name] or not new.optional]
+        for value in made:
+            self.check_new(value)
+        if made and not self.can_hold(OBJECT_BYTES * len(made)):
+            raise RefusedError(Status.OUT_OF_HOST_MEMORY)
+        producer = plan.handler(self, command, found)
+        for value in made:
+            self.count(table[value])
+        return producer
 
     def _failed_event(self, event: int, status: Status) -> None:
+        if len(self.table) >= protocol.MAX_OBJECTS or not self.can_hold(OBJECT_BYTES):
+            return
         work = Work(None)
         work.is_sent, work.status = True, status
         work.queued = work.start = work.end = self.now()
         self.table[event] = Event(self.new_number(), work=work)
+        self.count(self.table[event])

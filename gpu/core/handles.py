@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from gpu import protocol
@@ -26,9 +27,14 @@ from gpu.opencl import Status
 from gpu.protocol.fields import Kind, Ref
 
 MAX_HOST = 256 << 20
-"""Bytes of the hypervisor's memory for a context's programs, arguments and waiting commands."""
+"""Bytes of the hypervisor's memory for a context's objects, programs, arguments and waiting
+commands."""
 MAX_HOST_ALL = 1 << 30
 """The same of all contexts of a GPU."""
+OBJECT_BYTES = 1 << 10
+"""What an object counts, with its place in the table; an event with its command."""
+_REFERENCE_BYTES, _RANGE_BYTES = 8, 128
+"""What an event's command keeps of the objects and ranges that it is about."""
 
 
 class Handles:
@@ -137,6 +143,19 @@ class Handles:
         self.host_used += size
         self.gpu.host_used += size
 
+    def count(self, thing: Object) -> None:
+        """An object was made for which there was room."""
+        size = OBJECT_BYTES
+        if isinstance(thing, Event) and thing.work is not None:
+            work = thing.work
+            size += _REFERENCE_BYTES * len(work.objects)
+            size += _RANGE_BYTES * (len(work.inputs) + len(work.outputs))
+        elif isinstance(thing, Mapping):
+            size += _RANGE_BYTES * len(thing.ranges)
+        thing.host += size
+        self.host_used += size
+        self.gpu.host_used += size
+
     def can_hold(self, size: int) -> bool:
         return self.host_used + size <= MAX_HOST and self.gpu.host_used + size <= MAX_HOST_ALL
 
@@ -186,6 +205,7 @@ class Handles:
             self.let_go(thing.build)
         if isinstance(thing, Kernel) and thing.program is not None:
             thing.program.kernels -= 1
+            _empty(thing)
         if not isinstance(thing, ClContext | Queue | Event | Mapping):
             self.operate("drop", thing.number)
         self.give_back(thing.parents())
@@ -195,3 +215,11 @@ class Handles:
             self.used -= blob.size
             self.gpu.used -= blob.size
         blob.close()
+
+
+def _empty(kernel: Kernel) -> None:
+    """Of a kernel that is gone, an event of its run needs the name only."""
+    kernel.arguments, kernel.sent, kernel.checked = [], (), None
+    kernel.launches.clear()
+    if kernel.description is not None:
+        kernel.description = replace(kernel.description, arguments=None, attributes="")

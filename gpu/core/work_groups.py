@@ -66,3 +66,4 @@ def give_groups(context: Schedule, program: Program, size: str) -> None:
     objects = {name: code for name, code in built.objects if base.kernel(name) is not None}
     if objects:
         context.operate("group", program.number, size, objects)
+        context.link.flush()  # nothing of it is held here

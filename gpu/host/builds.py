@@ -76,15 +76,17 @@ class Build:
             self._built = self._admitted(self._built)
 
     def _admitted(self, built: Built) -> Built:
-        if self._admit(self, built.size):
+        options = len(self.recipe[-1])  # which its program does not count
+        if self._admit(self, built.size + options):
             return built
         return Built(Status.OUT_OF_HOST_MEMORY, "what it was built to is too much\n")
 
     def close(self) -> None:
+        """Nobody needs it any more: its result is held no longer."""
         if self._worker is not None:
             self._worker.close()
             self._worker = None
-            self._built = Built(Status.OUT_OF_RESOURCES)
+        self._built = Built(Status.OUT_OF_RESOURCES)
 
 
 def _always(build: Build, size: int) -> bool:

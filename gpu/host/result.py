@@ -20,6 +20,8 @@ MAX_CODE = 32 << 20
 _MAX_KERNELS = 1 << 14
 _MAX_ARGUMENTS = 1 << 10
 _MAX_NAME = 1 << 12
+_MAX_KERNEL_NAME = 512
+"""Events of a kernel's runs keep it. PoCL makes files of that name, so its own are shorter."""
 _MAX_ATTRIBUTES = 1 << 16
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 _TEXT_BYTES = 64
@@ -146,8 +148,11 @@ def _kernel(data: dict[str, Any]) -> KernelDescription:
         if len(described) != count:
             raise ValueError("arguments")
     x, y, z = (_number(size, _U64) for size in data["compile_group"])
+    name = _text(data["name"], _MAX_NAME)
+    if len(name) > _MAX_KERNEL_NAME:
+        raise ValueError("name")
     return KernelDescription(
-        _text(data["name"], _MAX_NAME),
+        name,
         count,
         described,
         (x, y, z),

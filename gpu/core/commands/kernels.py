@@ -23,6 +23,8 @@ _SCALARS = {
     "float": 4, "double": 8, "half": 2, "unsigned char": 1, "unsigned short": 2,
     "unsigned int": 4, "unsigned long": 8, "signed char": 1, "bool": 1,
 }  # fmt: skip
+_SLOT_BYTES, _ARGUMENT_BYTES = 32, 128
+"""What a kernel's argument takes of the hypervisor's memory before it is set, and then."""
 _VECTOR = re.compile(r"(u?(?:char|short|int|long)|float|double|half)(2|3|4|8|16)")
 
 
@@ -36,7 +38,8 @@ def create_kernel(context: Schedule, command: protocol.CreateKernel, found: Foun
     description = built.kernel(name)
     if description is None:
         raise refuse(Status.INVALID_KERNEL_NAME)
-    if not program.is_loaded:
+    is_new = not program.is_loaded
+    if is_new:
         context.operate("program", program.number, built.binary, concerns=program)
         program.is_loaded = True
     number = context.new_number()
@@ -47,9 +50,13 @@ def create_kernel(context: Schedule, command: protocol.CreateKernel, found: Foun
         description=description,
         arguments=[None] * description.count,
         sent=(None,) * description.count,
+        host=_SLOT_BYTES * description.count,
     )
     context.add(command.id, kernel, "kernel", number, program.number, name)
     program.kernels += 1
+    if is_new:
+        # While it waits to be sent, a binary is held whose program may have been released.
+        context.link.flush()
 
 
 @handles(protocol.GetKernelInfo)
@@ -88,7 +95,7 @@ def set_argument(context: Schedule, command: protocol.SetArgument, found: Found)
 def _set(context: Schedule, kernel: Kernel, index: int, argument: Argument) -> None:
     assert kernel.arguments is not None
     before = kernel.arguments[index]
-    more = argument.size - (before.size if before is not None else 0)
+    more = argument.size - (before.size if before is not None else -_ARGUMENT_BYTES)
     if more:
         context.hold(more)
         kernel.host += more
