@@ -53,6 +53,8 @@ class Device:
         self.observation = Observation(name, board)
         self.fault: GpuHook | None = None
         """Asked before what may go wrong on purpose."""
+        self.has_slow_groups = False
+        """Whether it was said that a program could not be compiled for its work-groups."""
         self.capture: Capture | None = None
         if options.capture is not None:
             path = board.path(options.capture)

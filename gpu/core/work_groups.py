@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from gpu.core.objects import Kernel, Program
 from gpu.core.schedule import Schedule
+from gpu.opencl import Status
 
 MAX_SIZES = 64
 """Sizes that a program is compiled for. In others it runs as it was compiled for any."""
@@ -59,10 +60,17 @@ def compile_for(context: Schedule, kernel: Kernel, local_size: tuple[int, ...]) 
 
 def give_groups(context: Schedule, program: Program, size: str) -> None:
     """Compile a program for groups of one size, wait for it, and let the worker know. Where that
-    fails, the kernels run as they are."""
+    fails, the kernels run as they are, and a line in the log says so, once."""
     assert program.build is not None
     base = program.build.join()
-    built = context.gpu.builds.build(("group", size, base.recipe)).join()
+    built = context.gpu.builds.build(("group", size, base.recipe), base.binary).join()
+    if built.status != Status.SUCCESS and not context.gpu.has_slow_groups:
+        context.gpu.has_slow_groups = True
+        reason = ascii(built.log.strip()[:80])  # the guest may have chosen it
+        context.gpu.board.log(
+            f"{context.gpu.name}: a program could not be compiled for work-groups of {size}, and"
+            f" runs slower in them: {reason}"
+        )
     objects = {name: code for name, code in built.objects if base.kernel(name) is not None}
     if objects:
         context.operate("group", program.number, size, objects)

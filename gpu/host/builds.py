@@ -36,8 +36,9 @@ _FAILURES = {
 class Build:
     """A build, done or under way in a process of its own."""
 
-    def __init__(self, builds: Builds, recipe: Recipe, key: str) -> None:
-        """`recipe` is ("binary", key) for what must be in the cache."""
+    def __init__(self, builds: Builds, recipe: Recipe, key: str, binary: bytes = b"") -> None:
+        """`recipe` is ("binary", key) for what must be in the cache. `binary` is what the recipe
+        within a recipe "group" was built to."""
         self.recipe = recipe
         self.key = key
         self.users = 0
@@ -52,7 +53,7 @@ class Build:
             self._built = Built(Status.INVALID_BINARY)
         elif self._built is None:
             try:
-                self._worker = builds.start(recipe)
+                self._worker = builds.start(recipe, binary)
             except WorkerLostError as error:
                 self._built = Built(_FAILURES[recipe[0]], f"{error}\n")
 
@@ -100,8 +101,8 @@ class Builds:
         self._workers = workers
         self._folder = folder or _cache_folder()
 
-    def build(self, recipe: Recipe) -> Build:
-        return Build(self, recipe, self.key_of(recipe))
+    def build(self, recipe: Recipe, binary: bytes = b"") -> Build:
+        return Build(self, recipe, self.key_of(recipe), binary)
 
     def known(self, key: str) -> Build:
         """The build of a binary that the cache has."""
@@ -114,11 +115,7 @@ class Builds:
         state.update(cbor2.dumps([list(named), _plain(recipe)], canonical=True))
         return state.hexdigest()
 
-    def start(self, recipe: Recipe) -> Worker:
-        binary = b""
-        if recipe[0] == "group":
-            known = self.cached(self.key_of(recipe[2]))
-            binary = known.binary if known is not None else b""
+    def start(self, recipe: Recipe, binary: bytes) -> Worker:
         return self._workers.take("compile", _plain(recipe), binary)
 
     def finish(self, worker: Worker, recipe: Recipe, key: str) -> Built:

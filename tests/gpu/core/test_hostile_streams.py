@@ -263,7 +263,7 @@ class PaperBuild(Build):
 class PaperBuilds:
     """Instead of gpu.host.builds.Builds."""
 
-    def build(self, recipe: tuple[Any, ...]) -> Build:
+    def build(self, recipe: tuple[Any, ...], binary: bytes = b"") -> Build:
         arguments = [
             [0x119B, 0x11A3, 0, "uint*", "a"], [0x119E, 0x11A3, 0, "uint", "n"],
             [0x119C, 0x11A3, 0, "int*", "l"], [0x119E, 0x11A0, 0, "image2d_t", "i"],

@@ -102,16 +102,38 @@ def test_grids_of_any_width_follow_each_other(reverse: GuestBench) -> None:
 def test_where_it_cannot_be_compiled_the_kernel_runs_as_it_is(
     reverse: GuestBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(builds: Builds, recipe: tuple[Any, ...]) -> Any:
+    def fail(builds: Builds, recipe: tuple[Any, ...], binary: bytes) -> Any:
         raise WorkerLostError("there is no process")
 
     monkeypatch.setattr(Builds, "start", fail)
     sent = sizes_sent(reverse, monkeypatch)
 
+    reverse.gpu.has_slow_groups = False
+    reverse.bench.messages.clear()
+
     reverse.do(launch(4))
+    computed = reverse.read(0, 4 * ITEMS)
+    reverse.do(launch(2))
 
     assert sent == []
-    assert reverse.read(0, 4 * ITEMS) == reversed_groups(4)
+    assert computed == reversed_groups(4)
+    assert reverse.bench.messages == [
+        "gpu0: a program could not be compiled for work-groups of 4-1-1, and runs slower in them:"
+        " 'there is no process'"
+    ]
+
+
+def test_what_is_compiled_does_not_depend_on_what_the_disk_keeps(
+    reverse: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Builds, "_keep", lambda *result: None)
+    monkeypatch.setattr(Builds, "cached", lambda builds, key: None)
+    sent = sizes_sent(reverse, monkeypatch)
+
+    reverse.do(launch(32))
+
+    assert sent == ["32-1-1"]
+    assert reverse.read(0, 4 * ITEMS) == reversed_groups(32)
 
 
 def test_a_program_is_compiled_for_a_number_of_sizes_only(
