@@ -15,6 +15,8 @@ from tests.gpu.hostile.test_hostile_kernels import memory_of
 
 HERE = Path(__file__).parent
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider")
+SOME = "passwd or socket or parent or privileges"
+"""Attacks that are made again each time; all others in campaigns."""
 NAMESPACES, LANDLOCK, SECCOMP = "272", "444", "317"
 LOOK = """
 import sys
@@ -83,10 +85,14 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [SOME, pytest.param("not bomb and not memory and not new_", marks=pytest.mark.slow)],
+    ids=["some", "most"],
+)
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are run without root already")
-def test_attacks_fail_without_root_too(folder: Path) -> None:
+def test_attacks_fail_without_root_too(folder: Path, chosen: str) -> None:
     files = [str(path) for path in HERE.glob("test_hostile_*.py")]
-    chosen = "not bomb and not memory and not new_"
 
     done = python(folder, ("as_nobody.py",), *PYTEST, *files, "-k", chosen)
 
@@ -109,8 +115,18 @@ def test_workers_of_a_user_without_rights_have_nothing_of_each_other(folder: Pat
     assert found == [[False, True, False], [False, False, True], [False, False, False]]
 
 
-def test_without_namespaces_landlock_keeps_the_hosts_files(folder: Path) -> None:
-    chosen = "passwd or refused or written or environ or compiler and not bomb"
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        SOME,
+        pytest.param(
+            "passwd or refused or written or environ or compiler and not bomb",
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["some", "most"],
+)
+def test_without_namespaces_landlock_keeps_the_hosts_files(folder: Path, chosen: str) -> None:
     names = ("system_calls", "sources", "constructors")
     files = [str(HERE / f"test_hostile_{name}.py") for name in names]
 
