@@ -7,7 +7,7 @@ a virtual time that a latency model gives: so how fast the host is does not chan
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -152,10 +152,9 @@ class VirtioBlk(VirtioDevice):
         return "" if temporary else str(self.options.file)
 
     def fingerprint(self) -> dict[str, Any]:
-        state = self.save()
         if isinstance(self.backend, ReplayedDisk):
-            state["backend"] = self.backend.content()
-        return state
+            return self._save(self.backend.content)
+        return self.save()
 
     @capacity.on_read
     def _read_capacity(self) -> int:
@@ -306,11 +305,14 @@ class VirtioBlk(VirtioDevice):
     def save(self) -> dict[str, Any]:
         """Requests in flight go into the snapshot with their outcome, which no longer depends on
         anything; the guest sees it at the time it would have."""
+        return self._save(self.backend.save)
+
+    def _save(self, save_backend: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         self._settle()
         state = super().save()
         state["busy_until"] = self._busy_until
         state["requests"] = [request.save() for request in self._in_flight.values()]
-        state["backend"] = dict(self.backend.save())
+        state["backend"] = dict(save_backend())
         return state
 
     def load(self, state: dict[str, Any]) -> None:

@@ -278,6 +278,25 @@ def test_driver_that_resets_again_and_again_holds_no_memory(disk, driver):
     assert held < 1 << 20
 
 
+def test_digest_of_a_replayed_disk_copies_none_of_its_writes(bench, tmp_path):
+    (tmp_path / "disk.img").write_bytes(bytes(16 << 20))
+    bench.offline = True
+    disk = bench.build(blk.VirtioBlk, "disk0", file=str(tmp_path / "disk.img"))
+    for offset in range(0, 16 << 20, 1 << 20):
+        disk.backend.write(offset, b"w" * (1 << 20))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+
+    state = disk.fingerprint()
+
+    most = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert state["backend"] == disk.backend.content()
+    assert state.keys() == disk.save().keys()
+    assert most < 8 << 20
+    disk.close()
+
+
 def test_queue_reset_forgets_requests(driver, bench, fake):
     request(driver, IN, room=[512])
     driver.set(0x030, 0)
