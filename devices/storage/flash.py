@@ -229,15 +229,18 @@ class CfiFlash(Device):
 
     @property
     def writes_in_place(self) -> str:
-        return str(self.options.file) if self._keeps and not self.board.offline else ""
+        return str(self.options.file) if self._keeps else ""
 
     @property
     def _keeps(self) -> bool:
-        return bool(self.options.keep and not self.options.read_only)
+        """Whether changes go to a file. A replay leaves it as it is."""
+        options = self.options
+        wanted = options.keep and not options.read_only and options.file is not None
+        return wanted and not self.board.offline
 
     def _write_back(self, offset: int, size: int) -> None:
         """Bring a range of the file up to date, if changes are kept at all."""
-        if self.file is None or not self._keeps or self.board.offline:
+        if self.file is None or not self._keeps:
             return
         try:
             while self.kept < offset:  # a hole in the file would read as programmed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -291,6 +293,45 @@ def test_restored_kept_flash_brings_its_file_along(bench: Bench, image: Path) ->
     flash.load(before)
 
     assert image.read_bytes()[:4] == b"\0\1\2\3"
+
+
+def test_kept_flash_of_a_replay_opens_its_file_to_read_and_leaves_it(
+    bench: Bench, image: Path
+) -> None:
+    bench.offline = True
+    flash = bench.build(CfiFlash, file=str(image), size="2M", keep=True)
+
+    program(flash, 0, 0)
+
+    assert fcntl.fcntl(flash.file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+    assert flash.read(0, 4) == 0
+    assert image.read_bytes()[:4] == b"\0\1\2\3"
+
+
+@pytest.mark.parametrize(
+    ("has_file", "keep", "read_only", "offline", "writes"),
+    [
+        (True, True, False, False, True),
+        (False, True, False, False, False),
+        (True, False, False, False, False),
+        (True, True, True, False, False),
+        (True, True, False, True, False),
+    ],
+)
+def test_flash_writes_in_place_only_what_it_keeps_in_a_file(
+    has_file: bool,
+    keep: bool,
+    read_only: bool,
+    offline: bool,
+    writes: bool,
+    bench: Bench,
+    image: Path,
+) -> None:
+    bench.offline = offline
+    file = str(image) * has_file or None
+    flash = bench.build(CfiFlash, file=file, size="2M", keep=keep, read_only=read_only)
+
+    assert bool(flash.writes_in_place) == writes
 
 
 @pytest.mark.parametrize("size", ["3M", "256K", "512M"])
