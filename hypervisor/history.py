@@ -129,6 +129,8 @@ class History:
         inputs.on_present = lambda: None
         self._come_to_present()
         inputs.keeps_log = False
+        if not self._recorded:
+            inputs.trim(inputs.position)
         self._store.close()
 
     # -- looking --------------------------------------------------------------------------------

@@ -285,6 +285,25 @@ def test_keys_come_in_again_and_output_is_shown_once(worker):
     assert bytes(shown) == b"abcd"
 
 
+def test_closed_history_leaves_no_inputs_in_memory(worker):
+    machine = worker(source=ECHO)
+    typed(machine, "abc")
+    kept = machine.inputs.log_size
+
+    machine.history.close()
+    typed(machine, "d")
+
+    assert kept > 0
+    assert (machine.inputs.log, machine.inputs.log_size) == ([], 0)
+    assert machine.console.text == "abcd"
+    machine.history = History(machine, 8 << 20)
+    typed(machine, "e")
+    present, units = machine.state_sha256(), machine.clock.cell.units
+    machine.history.go_to_time(machine.history.beginning)
+    machine.run_to(units)
+    assert machine.state_sha256() == present
+
+
 def test_history_begins_later_when_too_much_came_in(worker, monkeypatch):
     monkeypatch.setattr(history_module, "OVERHEAD", 1 << 20)
     machine = worker(source=ECHO)
