@@ -1,6 +1,7 @@
-"""Listens for monitors and QMP clients, any number at a time, each on a thread of its own.
+"""Listens for monitors and QMP clients, each on a thread of its own.
 
-A client that does not read what it is sent is dropped: the machine waits for nobody.
+A client that does not read what it is sent is dropped: the machine waits for nobody. One that
+sends no more, as a pipe's end does, gets the answers to what it has sent.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import select
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -32,8 +34,12 @@ _WAITING = 32 << 20
 """Bytes that may wait for a client to read them: more than a burst of events or long answers."""
 _REQUESTS = 64
 """Requests of a client that may wait for the machine; no more is read before."""
+_MOST_CLIENTS = 16
+"""At one place and at a time; each may have _WAITING bytes of the host's memory."""
 _LEAVING = 1.0
-"""Seconds that a client has to take its last answers, when the server closes."""
+"""Seconds that clients have to take their last answers, when the server closes."""
+_BREATH = 0.1
+"""Seconds until the next attempt, where the host could not take a client."""
 
 
 class PlaceError(ValueError):
@@ -63,12 +69,20 @@ class Place:
 
 
 class Server:
-    """Accepts clients from construction to `close`; `talk` serves one."""
+    """Accepts clients from construction to `close`; `talk` serves one. A client too many is sent
+    the sentence that says so, as `refusal` puts it."""
 
-    def __init__(self, control: Control, place: Place, talk: Callable[[Connection], None]) -> None:
+    def __init__(
+        self,
+        control: Control,
+        place: Place,
+        talk: Callable[[Connection], None],
+        refusal: Callable[[str], bytes],
+    ) -> None:
         self._control = control
         self.place = place
         self._talk = talk
+        self._refusal = refusal
         self._connections: set[Connection] = set()
         self._lock = threading.Lock()
         self._closing = False
@@ -90,9 +104,17 @@ class Server:
         self._closing = True
         self._wake.send(b"\0")
         self._thread.join()
-        for connection in self.connections():
+        clients = self.connections()
+        for connection in clients:
             connection.finish()
-            connection.thread.join(_LEAVING)
+        deadline = time.monotonic() + _LEAVING
+        for connection in clients:
+            connection.flush(_until(deadline))
+        for connection in clients:
+            connection.drop()
+        deadline = time.monotonic() + _LEAVING
+        for connection in clients:
+            connection.thread.join(_until(deadline))
         for each in (self._server, self._wake, self._woken):
             each.close()
         if self.place.path:
@@ -106,7 +128,11 @@ class Server:
                 break
             try:
                 client, _ = self._server.accept()
-            except OSError:  # it has gone again
+            except OSError:  # it has gone again, or the process may open no more files
+                select.select([self._woken], [], [], _BREATH)
+                continue
+            if len(self.connections()) >= _MOST_CLIENTS:
+                self._refuse(client)
                 continue
             connection = Connection(client, self._control)
             connection.thread = threading.Thread(
@@ -116,9 +142,17 @@ class Server:
                 self._connections.add(connection)
             connection.thread.start()
 
+    def _refuse(self, client: socket.socket) -> None:
+        sentence = f"{self.place} has {_MOST_CLIENTS} clients, and that is all it takes"
+        client.setblocking(False)
+        with client, contextlib.suppress(OSError):
+            client.send(self._refusal(sentence))
+
     def _run(self, connection: Connection) -> None:
         try:
             self._talk(connection)
+            connection.finish()
+            connection.flush()
         finally:
             connection.close()
             with self._lock:
@@ -138,12 +172,15 @@ class Connection:
         self._waiting = 0
         self.session: Any = None
         self.gone = False
+        """Nothing reaches the client any more, and nothing is done for it."""
+        self._settled = threading.Event()
+        self._control = control
         self.post = ClientWork(control, _REQUESTS, lambda: self.gone).post
         self._writer = threading.Thread(target=self._write, daemon=True, name="monitor output")
         self._writer.start()
 
     def receive(self) -> bytes:
-        """What came, b"" when the client has gone."""
+        """What came, b"" when nothing more will."""
         try:
             return self._socket.recv(_CHUNK)
         except OSError:
@@ -151,6 +188,8 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """From any thread. A client that does not read is dropped."""
+        if self.gone:
+            return
         with self._lock:
             self._waiting += len(data)
             fits = self._waiting <= _WAITING
@@ -159,14 +198,22 @@ class Connection:
         else:
             self.drop()
 
+    def settle(self) -> None:
+        """On the client's own thread: until all that was posted is done, or the client dropped."""
+        self._control.post(self._settled.set)
+        self._settled.wait()
+
     def finish(self) -> None:
-        """Let what was sent arrive, if it does so soon, and end."""
+        """Nothing is sent any more but what was until now."""
         self._outgoing.put(None)
-        self._writer.join(_LEAVING)
-        self.drop()
+
+    def flush(self, timeout: float | None = None) -> None:
+        """After `finish`: until the client has what was sent, or is dropped."""
+        self._writer.join(timeout)
 
     def drop(self) -> None:
         self.gone = True
+        self._settled.set()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._outgoing.put(None)
@@ -182,6 +229,7 @@ class Connection:
             try:
                 self._socket.sendall(data)
             except OSError:
+                self.drop()
                 break
             with self._lock:
                 self._waiting -= len(data)
@@ -197,7 +245,7 @@ class QmpServer:
         control.on_pause.append(self._paused)
         control.on_resume.append(lambda: self._tell("RESUME"))
         control.on_end.append(self._ended)
-        self._server = Server(control, place, self._talk)
+        self._server = Server(control, place, self._talk, _refused)
         self.place = self._server.place
 
     def close(self) -> None:
@@ -218,7 +266,7 @@ class QmpServer:
         while data := connection.receive():
             for request in session.feed(data):
                 connection.post(partial(session.handle, request))
-        connection.gone = True
+        connection.settle()
         self._control.post(session.close)
         self._control.post(detach)
 
@@ -248,7 +296,7 @@ class MonitorServer:
     def __init__(self, control: Control, actions: Actions, place: Place) -> None:
         self._control = control
         self._actions = actions
-        self._server = Server(control, place, self._talk)
+        self._server = Server(control, place, self._talk, lambda said: f"{said}\n".encode())
         self.place = self._server.place
 
     def close(self) -> None:
@@ -260,6 +308,7 @@ class MonitorServer:
         self._control.post(presence.begin)
         while data := connection.receive():
             lines.feed(data)
+        connection.settle()
         self._control.post(presence.end)
 
 
@@ -316,6 +365,14 @@ class Lines:
         except Exception as error:  # a device's hook, say: the machine goes on
             text = f"{type(error).__name__}: {error}"
         self._send((text + "\n" if text else "").encode() + PROMPT.encode())
+
+
+def _refused(sentence: str) -> bytes:
+    return encode({"error": {"class": "GenericError", "desc": sentence}})
+
+
+def _until(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 def _listen(place: Place) -> socket.socket:

@@ -125,6 +125,8 @@ def bench(tmp_path, assemble):
 @pytest.fixture
 def running(bench):
     bench.start()
+    deadline = time.monotonic() + 60
     while bench.ask(lambda: bench.machine.cpu[0].executed) < 1000:  # then it is in its loop
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     return bench

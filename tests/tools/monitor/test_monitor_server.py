@@ -1,9 +1,11 @@
 """The sockets: dialogues by hand, garbage, and clients that vanish."""
 
+import errno
 import json
 import os
 import random
 import socket
+import threading
 import time
 
 import pytest
@@ -24,6 +26,14 @@ def read_until(client, end):
             raise EOFError(data)
         data += part
     return data
+
+
+def wait_until(condition):
+    """For what happens on another thread; fails where it does not."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def ask(client, line):
@@ -129,8 +139,7 @@ def test_trace_is_switched_on_and_off(monitor, running, tmp_path):
 
     assert monitor(f"trace mmio {to}") == f"tracing mmio to {to}\n"
     monitor("type x")
-    while "x" not in running.ask(lambda: running.machine.console.text):
-        pass
+    wait_until(lambda: "x" in running.ask(lambda: running.machine.console.text))
     assert monitor("trace off") == "1 traces ended\n"
     assert "mmio uart0.THR <- 0x78" in to.read_text()
 
@@ -234,12 +243,117 @@ def test_client_that_vanishes_in_a_command_is_forgotten(running):
         machine = running.machine
         return running.control.debuggers, len(machine.console.sinks), len(machine.live)
 
-    for _ in range(200):
-        left = running.ask(attached)
-        if left == (0, 0, 0):
-            break
+    wait_until(lambda: running.ask(attached) == (0, 0, 0))
 
-    assert left == (0, 0, 0)
+
+def everything(client):
+    """What comes until the server ends the connection."""
+    data = b""
+    while part := client.recv(1 << 16):
+        data += part
+    return data
+
+
+def test_client_that_ends_its_input_gets_its_requests_done_and_answered(running, tmp_path):
+    """As `printf ... | socat` is a client."""
+    to = tmp_path / "one.snap"
+    client = running.connect(running.qmp)
+    snapshot = {"execute": "x-snapshot", "arguments": {"file": str(to)}, "id": 5}
+
+    client.sendall(b'{"execute": "qmp_capabilities"}' + json.dumps(snapshot).encode())
+    client.shutdown(socket.SHUT_WR)
+    lines = everything(client).splitlines()
+    client.close()
+
+    assert json.loads(lines[-1]) == {"return": {}, "id": 5}
+    assert to.exists()
+
+
+def test_lines_of_a_pipe_are_done_and_answered(running, tmp_path):
+    to = tmp_path / "one.snap"
+    client = running.connect(running.monitor)
+
+    client.sendall(b"stop\n" + b"info status\n" * 100 + f"snapshot {to}\n".encode())
+    client.shutdown(socket.SHUT_WR)
+    said = everything(client)
+    client.close()
+
+    assert said.count(b"is paused at") == 100
+    assert said.endswith(PROMPT)
+    assert to.exists()
+
+
+@pytest.mark.parametrize("place", ["qmp", "monitor"])
+def test_client_too_many_is_refused_with_a_sentence_until_one_leaves(place, running):
+    server = getattr(running, place)
+    clients = [running.connect(server) for _ in range(16)]
+    greetings = [client.recv(1) for client in clients]
+
+    late = running.connect(server)
+    refusal = everything(late)
+    late.close()
+    clients.pop().close()
+    wait_until(lambda: is_taken(running, server))
+    for client in clients:
+        client.close()
+
+    assert all(greetings)
+    assert b"has 16 clients, and that is all it takes" in refusal
+
+
+def is_taken(running, server):
+    client = running.connect(server)
+    first = client.recv(4096)
+    client.close()
+    return b"16 clients" not in first
+
+
+def test_server_that_cannot_open_files_waits_and_takes_the_client_then(
+    bench, tmp_path, monkeypatch
+):
+    """At the limit of open files a client stays in the queue; looking again must not take all of
+    the host's time."""
+    refused = iter([OSError(errno.EMFILE, "too many open files")] * 3)
+    accept, calls = socket.socket.accept, []
+
+    def limited(listening):
+        calls.append(time.monotonic())
+        for error in refused:
+            raise error
+        return accept(listening)
+
+    monkeypatch.setattr(socket.socket, "accept", limited)
+    client = bench.connect(bench.monitor)
+    greeting = read_until(client, PROMPT)
+    client.close()
+
+    assert greeting == PROMPT
+    assert len(calls) == 4
+    assert calls[3] - calls[0] >= 0.29
+
+
+def test_server_with_many_stalled_clients_closes_at_once(bench, tmp_path, monkeypatch):
+    """They have a time together to take what was sent."""
+    server = MonitorServer(bench.control, bench.actions, Place(path=str(tmp_path / "many")))
+    clients = [bench.connect(server) for _ in range(16)]
+    for client in clients:
+        read_until(client, PROMPT)
+    for connection in server._server.connections():
+        connection.send(bytes(8 << 20))
+    timeouts = []
+    join = threading.Thread.join
+    monkeypatch.setattr(
+        threading.Thread,
+        "join",
+        lambda one, timeout=None: (timeouts.append(timeout), join(one, timeout)),
+    )
+
+    server.close()
+
+    ended = [everything(client) for client in clients]
+    assert all(len(each) < 8 << 20 for each in ended)
+    writers = [each for each in timeouts if each is not None][:16]
+    assert sum(each > 0.5 for each in writers) == 1
 
 
 def test_client_that_does_not_read_is_dropped(running):
@@ -282,12 +396,8 @@ def test_sockets_of_clients_are_closed_when_they_leave(running):
         client = running.connect(running.monitor)
         read_until(client, PROMPT)
         client.close()
-    for _ in range(500):
-        if open_files() <= before:
-            break
-        time.sleep(0.01)
 
-    assert open_files() <= before
+    wait_until(lambda: open_files() <= before)
 
 
 def test_nothing_is_noted_while_nobody_is_attached(running):
@@ -302,12 +412,9 @@ def test_nothing_is_noted_while_nobody_is_attached(running):
     ask(client, "info status")
     attached = followed()
     client.close()
-    for _ in range(500):
-        if not followed():
-            break
-        time.sleep(0.01)
 
-    assert (alone, attached, followed()) == (False, True, False)
+    assert (alone, attached) == (False, True)
+    wait_until(lambda: not followed())
 
 
 def test_socket_of_a_run_that_was_killed_is_taken_over(bench, tmp_path):
@@ -355,8 +462,7 @@ def test_first_step_is_taken_back(hart, monitor, running):
     monitor(f"hart {hart}")
     before = place()
     monitor("step")
-    while place() == before:
-        time.sleep(0.01)
+    wait_until(lambda: place() != before)
 
     said = monitor("step_back")
 
