@@ -17,6 +17,8 @@ from tools.gdb.session import Session
 _CHUNK = 1 << 16
 _REQUESTS = 64
 """Packets of a client that may wait for the machine; no more is read before."""
+_BREATH = 0.1
+"""Seconds until the next attempt, where the host could not take a client."""
 _SEND_SECONDS = 10.0
 """How long a client may leave an answer unread before it counts as gone."""
 
@@ -66,7 +68,8 @@ class GdbServer:
             if self._ready(self._server):
                 try:
                     connection, _ = self._server.accept()
-                except OSError:  # it has gone again
+                except OSError:  # it has gone again, or the process may open no more files
+                    select.select([self._woken], [], [], _BREATH)
                     continue
                 with connection:
                     self._talk(connection)

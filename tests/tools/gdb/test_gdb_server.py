@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import re
+import socket
 import threading
 import time
 
@@ -261,6 +263,23 @@ def test_client_that_floods_waits_for_the_machine(bench):
 
     assert 0 < waiting <= 64
     assert [client.receive() for _ in range(500)] == ["QC1"] * 500
+
+
+def test_server_that_cannot_open_files_looks_again_later(bench, monkeypatch):
+    refused = iter([OSError(errno.EMFILE, "too many open files")] * 3)
+    accept, calls = socket.socket.accept, []
+
+    def limited(listening):
+        calls.append(time.monotonic())
+        for error in refused:
+            raise error
+        return accept(listening)
+
+    monkeypatch.setattr(socket.socket, "accept", limited)
+
+    assert bench.connect().ask("qC") == "QC1"
+    assert len(calls) == 4
+    assert calls[3] - calls[0] >= 0.29
 
 
 @pytest.mark.parametrize("text", ["nonsense", ":", "host:99999", "1.2.3.4:-1"])

@@ -353,7 +353,7 @@ def test_server_with_many_stalled_clients_closes_at_once(bench, tmp_path, monkey
     ended = [everything(client) for client in clients]
     assert all(len(each) < 8 << 20 for each in ended)
     writers = [each for each in timeouts if each is not None][:16]
-    assert sum(each > 0.5 for each in writers) == 1
+    assert sum(writers) < 2
 
 
 def test_client_that_does_not_read_is_dropped(running):
