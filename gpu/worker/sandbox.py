@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import importlib.util
 import os
+import re
 import resource
 import select
 import signal
@@ -107,7 +108,9 @@ class Sandbox:
         if self._user is not None:
             self._become(self._user)
         system.keep_capabilities()
-        is_alone = self._has_user_namespace or self._user not in (None, NOBODY)
+        is_alone = self._user not in (None, NOBODY) or (
+            self._has_user_namespace and counts_by_namespace(os.uname().release)
+        )
         _limit(_OVERHEAD + (memory if part == "execute" else 0), is_alone)
         system.prctl(system.PR_SET_PDEATHSIG, signal.SIGKILL)
         system.prctl(system.PR_SET_DUMPABLE, 0)
@@ -226,6 +229,13 @@ class Sandbox:
         os.setgroups(groups)
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(user, user, user)
+
+
+def counts_by_namespace(release: str) -> bool:
+    """Whether Linux of this release counts the processes of a user (RLIMIT_NPROC) in each user
+    namespace for itself, which it does since 5.14; before, all that the user has anywhere."""
+    numbers = re.match(r"(\d+)\.(\d+)", release)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (5, 14)
 
 
 def _fork_behind_keeper(connection: socket.socket, tell: Callable[[int], None]) -> None:
