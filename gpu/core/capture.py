@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +23,8 @@ from hypervisor.device.board import Board
 
 MAX_MEMORY = 16 << 20
 """Bytes of guest memory that wait to be written down, about."""
+_MOST_KNOWN = 1 << 12
+"""Buffers whose contents a replay is known to have. One that is forgotten is written again."""
 
 
 class Capture:
@@ -44,7 +46,18 @@ class Capture:
     def created(self, context: int, label: str) -> None:
         self._record("context", context, label)
 
-    def closed(self, context: int) -> None:
+    def closed(
+        self, context: int, under_way: Iterable[Submission], blobs: Collection[Blob]
+    ) -> None:
+        """A context is given up, with its submissions that are not complete and its blobs."""
+        for submission in under_way:
+            for place in submission.outputs:
+                self._settle(place)
+            for place in submission.in_place:
+                self._release(place)
+        gone = [place for place in self._known if place[0] in blobs]
+        for place in gone:
+            del self._known[place]
         self._record("close", context)
 
     def reset(self) -> None:
@@ -57,6 +70,8 @@ class Capture:
             self._record("grant", context, blob, [list(piece) for piece in pieces])
 
     def revoked(self, context: int, blob: int) -> None:
+        for place in [place for place in self._known if place[0].is_revoked]:
+            del self._known[place]
         if not self._is_submitting:
             self._record("revoke", context, blob)
 
@@ -65,7 +80,7 @@ class Capture:
 
     def reads(self, blob: Blob, offset: int, size: int) -> None:
         """A command that is sent reads a range of a blob."""
-        self._known[blob, offset, size] = _digest(blob.read(offset, size))
+        self._know((blob, offset, size))
         for start, end in without((offset, offset + size), self._owed.get(blob, ())):
             for address, length in blob.split(start, end - start):
                 for at in range(0, length, MAX_MEMORY):
@@ -127,8 +142,13 @@ class Capture:
                 continue
             for address, length in place[0].split(*place[1:]):
                 written.append([address, length, _digest(memory.read(address, length))])
-            self._known[place] = _digest(place[0].read(*place[1:]))
+            self._know(place)
         self._record("done", context, submission.ring, submission.tag, written)
+
+    def _know(self, place: Range) -> None:
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[place] = _digest(place[0].read(*place[1:]))
 
     def _settle(self, written: Range) -> None:
         blob, offset, size = written

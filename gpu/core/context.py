@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 from gpu import protocol
@@ -129,7 +130,8 @@ class Context(Schedule):
     def close(self) -> None:
         """Give up everything. No signal is called any more."""
         if self.gpu.capture is not None:
-            self.gpu.capture.closed(self.number)
+            under_way = chain.from_iterable(self.rings.values())
+            self.gpu.capture.closed(self.number, under_way, set(self.blobs.values()))
         self.is_closed = True
         self.link.end()
         for build in self.under_way:

@@ -12,6 +12,8 @@ from hypervisor.device.board import Board
 MAX_KERNELS = 1024
 """Kernels that figures are kept of; a guest that makes more up gets no more."""
 
+_LONGEST_LABEL = 128
+
 
 @dataclass(slots=True)
 class KernelFigures:
@@ -67,9 +69,10 @@ class Observation:
 
 
 def label_of(work: Work) -> str:
-    """The kernel's name, or what else it is that a worker does."""
+    """The kernel's name, shortened, or what else it is that a worker does."""
     if work.arguments is None:
         return str(work.operation[0]) if work.operation else "marker"
     kernel = work.objects[0]
     assert isinstance(kernel, Kernel)
-    return kernel.description.name if kernel.description is not None else "kernel"
+    name = kernel.description.name if kernel.description is not None else "kernel"
+    return name[:_LONGEST_LABEL]

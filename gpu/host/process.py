@@ -355,10 +355,12 @@ class Worker:
 
     def _wait_for_end(self) -> None:
         """The process behind the keeper lets go of its memory before it lets go of the socket."""
-        self._socket.settimeout(_END_SECONDS)
+        deadline = time.monotonic() + _END_SECONDS
         try:
-            while self._socket.recv(1 << 20):
-                pass
+            while (left := deadline - time.monotonic()) > 0:
+                self._socket.settimeout(left)
+                if not self._socket.recv(1 << 20):
+                    return
         except OSError:
             pass
 

@@ -84,7 +84,9 @@ class Groups:
 
 
 def _put(path: Path, data: bytes) -> None:
-    """What is there may be in use."""
+    """What is there may be in use. It is there when it is complete: the disk may be full."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        new = path.with_suffix(".new")
+        new.write_bytes(data)
+        new.rename(path)

@@ -26,7 +26,6 @@ READ_WRITE = 1
 USE_HOST_PTR = 1 << 3
 MAP_READ = 1
 MAP_FOR_WRITING = 6
-FILLABLE = 1 << 20
 
 
 class Memory:

@@ -188,3 +188,48 @@ def test_file_that_is_no_capture_is_said_to_be_none(tmp_path: Path, data: bytes)
 
     with pytest.raises(CaptureError, match="no capture of a GPU"):
         CaptureReader(path)
+
+
+def fill(identifier: int, blob_offset: int) -> tuple[p.Command, ...]:
+    return (
+        p.CreateBuffer(
+            id=identifier, context=CONTEXT, size=SIZE, blob=BULK, blob_offset=blob_offset
+        ),
+        p.FillBuffer(queue=QUEUE, buffer=identifier, size=SIZE, pattern=b"1"),
+        p.ReadBuffer(queue=QUEUE, buffer=identifier, size=SIZE, blob=BULK, blob_offset=0),
+    )
+
+
+def test_capture_forgets_a_context_that_is_closed(tmp_path: Path) -> None:
+    with GuestBench(capture=str(tmp_path / "run.gpu")) as guest:
+        other = guest.new_context("other")
+        set_up = p.CreateContext(id=CONTEXT), p.CreateQueue(id=QUEUE, context=CONTEXT)
+        guest.wait(guest.submit(*set_up, *fill(20, SIZE), context=other))
+        guest.submit(*fill(21, 2 * SIZE), context=other)
+        capture = guest.gpu.capture
+        assert capture is not None
+        under_way = len(capture._in_use), len(capture._owed)
+        known = len(capture._known)
+
+        other.close()
+
+        assert under_way == (1, 1)
+        assert known > 0
+        assert (capture._in_use, capture._owed, capture._known) == ({}, {}, {})
+
+
+def test_capture_that_forgets_what_is_known_is_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpu.core.capture._MOST_KNOWN", 1)
+    path = tmp_path / "run.gpu"
+    with GuestBench(capture=str(path)) as guest:
+        work(guest)
+        assert guest.gpu.capture is not None
+        known = len(guest.gpu.capture._known)
+
+    with CaptureReader(path) as reader:
+        result = replay(reader)
+
+    assert known == 1
+    assert result.differences == []

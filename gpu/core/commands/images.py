@@ -8,7 +8,7 @@ from gpu.core.commands.memory import add_mapping, check_blob, check_flags, check
 from gpu.core.commands.queues import waits_of
 from gpu.core.commands.registry import Found, check_range, check_scope, handles, refuse
 from gpu.core.information import DeviceLimits
-from gpu.core.objects import Buffer, Image
+from gpu.core.objects import Image
 from gpu.core.schedule import Schedule
 from gpu.core.work import Producer, Work
 from gpu.opencl import MemFlags, MemObject, Status, pixel_size
@@ -282,6 +282,3 @@ def map_image(context: Schedule, command: protocol.MapImage, found: Found) -> No
         command.region,
     )
     enqueue_map(context, Work(queue, operation), mapping, waits, command.event)
-
-
-__all__ = ["Buffer"]

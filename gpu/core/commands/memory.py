@@ -5,7 +5,7 @@ from __future__ import annotations
 from gpu import protocol
 from gpu.core.commands.queues import waits_of
 from gpu.core.commands.registry import Found, check_range, check_scope, handles, refuse
-from gpu.core.objects import Buffer, Image, Mapping, Memory, Sampler
+from gpu.core.objects import Buffer, Mapping, Memory, Sampler
 from gpu.core.schedule import Schedule
 from gpu.core.work import Range, Work
 from gpu.opencl import MapFlags, MemFlags, Status
@@ -186,6 +186,3 @@ def migrate_memory(context: Schedule, command: protocol.MigrateMemory, found: Fo
     check_scope(queue, *found["memories"])
     work = Work(queue, None, 0, found["memories"])
     context.enqueue(work, waits, command.event)
-
-
-__all__ = ["Buffer", "Image"]

@@ -242,3 +242,29 @@ def test_code_lies_where_the_runtime_looks(
 
     found = [(tmp_path / name / "k" / folder / "k.so").read_bytes() for folder in folders]
     assert found == [code] * 2
+
+
+def test_code_that_the_disk_had_no_room_for_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POCL_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("POCL_WORK_GROUP_SPECIALIZATION", "0")
+    name = "AB/" + "C" * 38
+    groups = Groups()
+    groups.program(1, b"head" + name.encode())
+    write = Path.write_bytes
+
+    def write_half(path: Path, data: bytes) -> int:
+        write(path, data[: len(data) // 2])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(OSError, match="no space"):
+        groups.add(1, "4-2-1", {"k": b"all of the code"})
+    monkeypatch.setattr(Path, "write_bytes", write)
+    path = tmp_path / name / "k" / "4-2-1" / "k.so"
+    was_there = path.exists()
+    groups.add(1, "4-2-1", {"k": b"all of the code"})
+
+    assert not was_there
+    assert path.read_bytes() == b"all of the code"

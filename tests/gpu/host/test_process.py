@@ -1,12 +1,14 @@
-"""The files that a worker is given."""
+"""The files that a worker is given, and its end."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
-from gpu.host.process import sealed_file
+from gpu.host import process
+from gpu.host.process import Worker, sealed_file
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20])
@@ -26,3 +28,24 @@ def test_file_for_a_worker_can_be_written() -> None:
     os.close(fd)
 
     assert found == b"data"
+
+
+class EndlessSocket:
+    """Something that a worker started still holds it, and sends."""
+
+    def settimeout(self, seconds: float) -> None:
+        assert seconds > 0
+
+    def recv(self, size: int) -> bytes:
+        return b"x"
+
+
+def test_worker_that_sends_without_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(1000))
+    monkeypatch.setattr(process.time, "monotonic", lambda: float(next(times)))
+    worker: Any = Worker.__new__(Worker)
+    worker._socket = EndlessSocket()
+
+    worker._wait_for_end()
+
+    assert next(times) < 100
