@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpu.host import process
-from gpu.host.process import Worker, sealed_file
+from gpu.host.process import Worker, WorkerLostError, sealed_file
 
 
 @pytest.mark.parametrize("size", [0, 1, 1 << 20])
@@ -49,3 +49,15 @@ def test_worker_that_sends_without_end_is_not_waited_for(monkeypatch: pytest.Mon
     worker._wait_for_end()
 
     assert next(times) < 100
+
+
+def test_message_of_too_many_parts_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_MOST_PARTS", 3)
+    monkeypatch.setattr(Worker, "lose", lambda worker, reason: WorkerLostError(reason))
+    worker: Any = Worker.__new__(Worker)
+
+    few = worker._parse(b'{"a":[1,2]}')
+
+    assert few == {"a": [1, 2]}
+    with pytest.raises(WorkerLostError, match="nonsense"):
+        worker._parse(b'{"a":[{},2]}')
