@@ -429,6 +429,8 @@ class Machine:
             self.firmware.call(hart)
         elif reason == Reason.DOUBLE_FAULT:
             self.endings.no_handler(hart)
+        elif reason == Reason.AARCH32:
+            self.endings.no_aarch32(hart)
         elif reason >= Reason.BREAKPOINT:
             return self._stopped(hart, reason)
         return None

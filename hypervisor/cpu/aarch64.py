@@ -20,7 +20,7 @@ from hypervisor.cpu.aarch64_internals import (
     ARCH_ARM64,
     CORTEX_A72,
     MODE_ARM,
-    allow_atomics,
+    choose_features,
     find_env,
     internals,
 )
@@ -76,7 +76,7 @@ class Core(hart.Hart):
         state = find_env(engine)
         super().__init__(index, clock, engine, state, state + env.PC, native)
         self.registers = Registers(engine, self.env, self.cell, clock)
-        allow_atomics(self.env)
+        choose_features(self.env)
         self._answers = adapt(self.env, self.cell, native)
         self.timers: list[GenericTimer] = []
         """The virtual and the physical one, where an interrupt controller takes their lines."""
@@ -122,6 +122,7 @@ class Core(hart.Hart):
         self._seen = (False, False)
         self.cell.firmware_calls = 1
         self.cell.timer_changed = 0
+        self.cell.aarch32_asked = 0
         self._update_timers()
 
     def begin(self, pc: int, *arguments: int) -> None:
@@ -176,10 +177,15 @@ class Core(hart.Hart):
     # -- running ------------------------------------------------------------------------------
 
     def run(self) -> int:
+        if self.cell.aarch32_asked:
+            self.clock.deadline = 0
         reason = super().run()
         if self.cell.timer_changed:
             self.cell.timer_changed = 0
             self._update_timers()
+        if self.cell.aarch32_asked and reason == Reason.DEADLINE:
+            self.cell.aarch32_asked = 0
+            return Reason.AARCH32
         return reason
 
     def stop(self) -> None:
@@ -261,6 +267,7 @@ class Core(hart.Hart):
     def _load_registers(self, saved: Mapping[str, int]) -> None:
         super()._load_registers(saved)
         self.cell.timer_changed = 0
+        self.cell.aarch32_asked = 0
         self.registers["HCR_EL2"] = _HCR  # makes the engine look at all of the above
 
     def _restored(self, state: Mapping[str, Any]) -> None:

@@ -31,6 +31,10 @@ ATOMIC = 2 << 20
 IDENTITY = (ID_AA64ISAR0, 0, 0x2222, 0, 0x1124)
 """ID_AA64ISAR0, ISAR1, PFR0, PFR1 and MMFR0 side by side behind env: what the engine looks at when
 it translates."""
+ID_AA64PFR0 = 0x1111
+"""AArch64 at every level, and AArch32 at none: the engine would run it, but with pc elsewhere."""
+AARCH32_USER, AARCH32_RESERVED = 0x10, 0x1C
+"""SPSR_ELx.M[4:0]: AArch32's User mode; a mode there is not, with the bits of the former."""
 
 SystemRegister = tuple[int, int, int, int, int]
 """op0, op1, CRn, CRm, op2."""

@@ -58,12 +58,13 @@ def find_env(engine: Engine) -> int:
     raise EngineError(f"{library.wheel()} keeps its CPU state where it cannot be found")
 
 
-def allow_atomics(address: int) -> None:
+def choose_features(address: int) -> None:
     """Have the core at env `address` decode the Large System Extensions (LDADD, SWP, CAS), which
-    the engine leaves to a model that we do not use."""
+    the engine leaves to a model that we do not use, and say that it has no AArch32."""
     tail = string_at(address, _IDENTITY_REACH)
     pattern = struct.pack("<5Q", *env.IDENTITY)
     if tail.count(pattern) != 1:
         raise EngineError(f"{library.wheel()} keeps a core's features where they cannot be found")
-    word = c_uint64.from_address(address + tail.index(pattern))
-    word.value |= env.ATOMIC
+    identity = (c_uint64 * 5).from_address(address + tail.index(pattern))
+    identity[0] |= env.ATOMIC
+    identity[2] = env.ID_AA64PFR0

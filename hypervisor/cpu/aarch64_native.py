@@ -116,6 +116,26 @@ define i64 @read_counter(ptr %env, ptr %record) {{
   ret i64 %now
 }}
 
+; SPSR_EL1. An ERET to AArch32 at EL0, the one such state that the engine would enter, is made an
+; illegal one, and the run ends at the next safe point.
+define void @write_spsr(ptr %env, ptr %record, i64 %value) {{
+  %field = call i64 @get(ptr %record, i64 {record_field})
+  %mode = and i64 %value, 31
+  %user = icmp eq i64 %mode, {AARCH32_USER}
+  br i1 %user, label %refuse, label %keep
+refuse:
+  %reserved = or i64 %value, {AARCH32_RESERVED}
+  call void @put(ptr %env, i64 %field, i64 %reserved)
+  %hart = call ptr @hart_of(ptr %record)
+  call void @put(ptr %hart, i64 {aarch32_asked}, i64 1)
+  %clock = call ptr @pointer(ptr %hart, i64 {clock})
+  call void @put(ptr %clock, i64 {deadline}, i64 0)
+  ret void
+keep:
+  call void @put(ptr %env, i64 %field, i64 %value)
+  ret void
+}}
+
 ; At the next safe point the timers are armed anew.
 define internal void @timer_changed(ptr %hart) {{
   call void @put(ptr %hart, i64 {timer_changed}, i64 1)
@@ -262,6 +282,8 @@ def callbacks() -> Mapping[str, int]:
     words |= {name: library.address_of(function) for name, function in symbols.items()}
     words |= {name: getattr(env, name) for name in ("PC", "PSTATE")}
     words |= {name: getattr(env, name) for name in ("PREFETCH_ABORT", "HVC", "SMC")}
+    words |= {name: getattr(env, name) for name in ("AARCH32_USER", "AARCH32_RESERVED")}
+    words["record_field"] = aarch64_system.RECORD_FIELD
     text = native.HELPERS + native_blocks.IR + native_code.IR
     text += native_faults.IR + native_stops.IR + _IR
     text += "".join(_TIMER_IR.replace("TIMER", timer) for timer in ("cntp", "cntv"))

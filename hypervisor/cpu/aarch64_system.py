@@ -2,7 +2,7 @@
 
 The engine describes each of them in a record of the core's own, which it looks at when it
 translates an access. A changed record costs nothing afterwards, where a hook would be called at
-every access to any. Encodings are those of the Arm ARM, D12.1 and, as AArch32 has them, G8.
+every access to any. Encodings are those of the Arm ARM, D12.1.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CTR_EL0 = 0x8444_C00A
 """Cache lines: 64 bytes of data, as a Cortex-A72 has, and a page of instructions, so that one
 IC IVAU covers a page of code."""
 
-_AARCH64, _AARCH32 = 1 << 28 | 0x13 << 16, 15 << 16
+_AARCH64 = 1 << 28 | 0x13 << 16
 _SUPPRESS_BLOCK_END = 8
 _PMU_VERSION, _PERFORMANCE_MONITORS = 0xF << 8, 0xF << 24
 
@@ -53,38 +53,31 @@ class _Record(ctypes.Structure):
     ]
 
 
+RECORD_FIELD = _Record.field.offset
+"""Where a record says at which offset in env the register lies."""
+
+
 class _Wrapped(ctypes.Structure):
     """What the callback of a register whose own function goes on to be called is given."""
 
     _fields_ = [("hart", c_uint64), ("function", c_uint64)]
 
 
-def _system(op0: int, op1: int, crn: int, crm: int, op2: int) -> list[int]:
-    return [_AARCH64 | op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2]
+def _system(op0: int, op1: int, crn: int, crm: int, op2: int) -> int:
+    return _AARCH64 | op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 
 
-def _coprocessor(op1: int, crn: int, crm: int, op2: int) -> list[int]:
-    """Of coprocessor 15, not secure and secure."""
-    key = _AARCH32 | crn << 11 | crm << 7 | op1 << 3 | op2
-    return [key, 1 << 29 | key]
-
-
-def _pair(op1: int, crm: int) -> list[int]:
-    """One that MRRC and MCRR access."""
-    return [key | 1 << 15 for key in _coprocessor(op1, 0, crm, 0)]
-
-
-_COUNTERS = [*_system(3, 3, 14, 0, 1), *_system(3, 3, 14, 0, 2), *_pair(0, 14), *_pair(1, 14)]
+_COUNTERS = [_system(3, 3, 14, 0, 1), _system(3, 3, 14, 0, 2)]
 _TIMERS = {
-    "cntp_ctl": [*_system(3, 3, 14, 2, 1), *_coprocessor(0, 14, 2, 1)],
-    "cntp_cval": [*_system(3, 3, 14, 2, 2), *_pair(2, 14)],
-    "cntp_tval": [*_system(3, 3, 14, 2, 0), *_coprocessor(0, 14, 2, 0)],
-    "cntv_ctl": [*_system(3, 3, 14, 3, 1), *_coprocessor(0, 14, 3, 1)],
-    "cntv_cval": [*_system(3, 3, 14, 3, 2), *_pair(3, 14)],
-    "cntv_tval": [*_system(3, 3, 14, 3, 0), *_coprocessor(0, 14, 3, 0)],
+    "cntp_ctl": _system(3, 3, 14, 2, 1),
+    "cntp_cval": _system(3, 3, 14, 2, 2),
+    "cntp_tval": _system(3, 3, 14, 2, 0),
+    "cntv_ctl": _system(3, 3, 14, 3, 1),
+    "cntv_cval": _system(3, 3, 14, 3, 2),
+    "cntv_tval": _system(3, 3, 14, 3, 0),
 }
 FUNCTIONS = (
-    *("read_counter", "invalidate_page", "invalidate_all", "invalidate_tlbs"),
+    *("read_counter", "invalidate_page", "invalidate_all", "invalidate_tlbs", "write_spsr"),
     *(f"{access}_{name}" for access in ("read", "write") for name in _TIMERS),
 )
 """The native callbacks that answer."""
@@ -94,11 +87,10 @@ def _monitors() -> Iterator[int]:
     """Every register that performance monitors may have."""
     for op2 in range(8):
         for crm in (12, 13, 14):
-            yield from (*_system(3, 3, 9, crm, op2), *_coprocessor(0, 9, crm, op2))
-        yield from _system(3, 0, 9, 14, op2)
+            yield _system(3, 3, 9, crm, op2)
+        yield _system(3, 0, 9, 14, op2)
         for crm in range(8, 16):
-            yield from (*_system(3, 3, 14, crm, op2), *_coprocessor(0, 14, crm, op2))
-    yield from _pair(0, 9)
+            yield _system(3, 3, 14, crm, op2)
 
 
 def adapt(address: int, hart: HartCell, native: Mapping[str, int]) -> list[object]:
@@ -110,6 +102,8 @@ def adapt(address: int, hart: HartCell, native: Mapping[str, int]) -> list[objec
     _answer_timers(find, hart, native)
     kept = _follow_maintenance(find, hart, native)
     _identify(find)
+    spsr = _known(find, _system(3, 0, 4, 0, 0))
+    spsr.opaque, spsr.write = ctypes.addressof(hart), native["write_spsr"]
     for key in _monitors():  # their cycle counter is the host's clock
         record = find(key)
         if record is not None:
@@ -122,26 +116,23 @@ def _answer_timers(find: _Find, hart: HartCell, native: Mapping[str, int]) -> No
     for key in _COUNTERS:
         record = _known(find, key)
         record.opaque, record.read = ctypes.addressof(hart), native["read_counter"]
-    for name, keys in _TIMERS.items():
-        for key in keys:
-            register = find(key)
-            if register is not None:
-                register.opaque = ctypes.addressof(hart)
-                register.read, register.write = native[f"read_{name}"], native[f"write_{name}"]
+    for name, key in _TIMERS.items():
+        register = _known(find, key)
+        register.opaque = ctypes.addressof(hart)
+        register.read, register.write = native[f"read_{name}"], native[f"write_{name}"]
 
 
 def _follow_maintenance(find: _Find, hart: HartCell, native: Mapping[str, int]) -> list[object]:
     """IC does nothing in the engine, and TLBI what it does for this core alone."""
     everywhere, here = _system(1, 0, 7, 1, 0), _system(1, 0, 7, 5, 0)
-    for key in (*everywhere, *here, *_system(1, 3, 7, 5, 1)):
+    for key in (everywhere, here, _system(1, 3, 7, 5, 1)):
         record = _known(find, key)
         by_address = record.op1 == 3
         record.opaque, record.type = ctypes.addressof(hart), _SUPPRESS_BLOCK_END
         record.write = native["invalidate_page" if by_address else "invalidate_all"]
     kept: list[object] = []
     for op2 in range(8):
-        (key,) = _system(1, 0, 8, 3, op2)
-        operation = find(key)
+        operation = find(_system(1, 0, 8, 3, op2))
         if operation is not None:
             wrapped = _Wrapped(ctypes.addressof(hart), operation.write)
             operation.opaque, operation.write = ctypes.addressof(wrapped), native["invalidate_tlbs"]
@@ -150,14 +141,10 @@ def _follow_maintenance(find: _Find, hart: HartCell, native: Mapping[str, int]) 
 
 
 def _identify(find: _Find) -> None:
-    (ctr,) = _system(3, 3, 0, 0, 1)
-    _known(find, ctr).value = CTR_EL0
-    (instructions,) = _system(3, 0, 0, 6, 0)
-    _known(find, instructions).value |= env.ATOMIC
-    (debug,) = _system(3, 0, 0, 5, 0)
-    _known(find, debug).value &= ~_PMU_VERSION
-    (debug32,) = _system(3, 0, 0, 1, 2)
-    _known(find, debug32).value &= ~_PERFORMANCE_MONITORS
+    _known(find, _system(3, 3, 0, 0, 1)).value = CTR_EL0
+    _known(find, _system(3, 0, 0, 6, 0)).value |= env.ATOMIC
+    _known(find, _system(3, 0, 0, 5, 0)).value &= ~_PMU_VERSION
+    _known(find, _system(3, 0, 0, 1, 2)).value &= ~_PERFORMANCE_MONITORS
 
 
 _Find = Callable[[int], _Record | None]
@@ -194,6 +181,6 @@ def _known(find: _Find, key: int) -> _Record:
     """A record that must be there, and be what we take it for."""
     record = find(key)
     said = None if record is None else (record.crm, record.op2)
-    if record is None or (key & _AARCH64 == _AARCH64 and said != (key >> 3 & 15, key & 7)):
+    if record is None or said != (key >> 3 & 15, key & 7):
         raise EngineError(f"{library.wheel()} describes its registers in a way that is not known")
     return record
