@@ -105,6 +105,7 @@ def figures(machine: Machine) -> dict[str, Any]:
         },
         "code_barriers": sum(hart.cell.code_barriers for hart in machine.cpu),
         "translation_flushes": sum(hart.cell.flushes for hart in machine.cpu),
+        "dropped_code_pages": sum(hart.cell.dropped_pages for hart in machine.cpu),
         "resets": machine.resets,
         "console_sha256": machine.console.sha256,
     }

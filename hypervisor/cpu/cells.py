@@ -67,7 +67,8 @@ class HartCell(ctypes.Structure):
         ("trapped_at", c_uint64),  # where the last trap was taken whose handler could start
         ("traps", c_uint64 * TRAP_CAUSES),
         ("code_barriers", c_uint64),  # how many there were
-        ("flushes", c_uint64),
+        ("flushes", c_uint64),  # times that all translations were dropped
+        ("dropped_pages", c_uint64),  # pages whose translations alone were
         ("ram_host", c_uint64),  # where RAM lies in the host
         ("ram_size", c_uint64),
         ("shadow", c_uint64),  # code pages as they were when first translated, as RAM is laid out
@@ -113,6 +114,7 @@ class HartCell(ctypes.Structure):
     traps: ctypes.Array[c_uint64]
     code_barriers: int
     flushes: int
+    dropped_pages: int
     ram_host: int
     ram_size: int
     shadow: int

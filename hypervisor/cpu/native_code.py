@@ -231,7 +231,6 @@ define void @synchronize(ptr %hart) {{
   %is_little = icmp eq i64 %check, {CHECK_SUSPECTS}
   call void @put(ptr %hart, i64 {code_check}, i64 0)
   %uc = call ptr @pointer(ptr %hart, i64 {uc})
-  %count = call i64 @get(ptr %hart, i64 {page_count})
   %pages = call ptr @pointer(ptr %hart, i64 {pages})
   %translated = call ptr @pointer(ptr %hart, i64 {translated_words})
   %listed = call ptr @pointer(ptr %hart, i64 {listed})
@@ -240,7 +239,8 @@ define void @synchronize(ptr %hart) {{
   %all = icmp ne i64 %everything, 0
   br i1 %all, label %flush, label %search
 search:
-  %n = phi i64 [ 0, %0 ], [ %n1, %same ]
+  %n = phi i64 [ 0, %0 ], [ %n1, %same ], [ %n, %drop ]
+  %count = call i64 @get(ptr %hart, i64 {page_count})
   %more = icmp ult i64 %n, %count
   br i1 %more, label %test, label %done
 test:
@@ -257,22 +257,28 @@ unsuspected:
 compare:
   %differs = call i1 @page_is_stale(ptr %hart, i64 %at)
   br i1 %differs, label %drop, label %same
-drop:                              ; it stays listed, with no word that was translated
-  call void @add(ptr %hart, i64 {flushes}, i64 1)
+drop:                              ; the last one takes its place in the list
+  call void @add(ptr %hart, i64 {dropped_pages}, i64 1)
   %begin = add i64 %ram_addr, %at
   %end = add i64 %begin, 4096
   %invalidate = inttoptr i64 {tb_invalidate_phys_range} to ptr
   call void %invalidate(ptr %uc, i64 %begin, i64 %end)
-  store i8 {LISTED}, ptr %mark_at
+  %last = sub i64 %count, 1
+  %last_slot = getelementptr i32, ptr %pages, i64 %last
+  %last_number = load i32, ptr %last_slot
+  store i32 %last_number, ptr %slot
+  call void @put(ptr %hart, i64 {page_count}, i64 %last)
+  store i8 0, ptr %mark_at
   %stale_word = shl i64 %page, 10
   %stale_words = getelementptr i8, ptr %translated, i64 %stale_word
   call void @llvm.memset.p0.i64(ptr %stale_words, i8 0, i64 1024, i1 false)
-  br label %same
+  br label %search
 same:
   %n1 = add i64 %n, 1
   br label %search
 flush:
   call void @add(ptr %hart, i64 {flushes}, i64 1)
+  %listed_pages = call i64 @get(ptr %hart, i64 {page_count})
   %cpu = call ptr @pointer(ptr %hart, i64 {cpu})
   %tb_flush = inttoptr i64 {tb_flush} to ptr
   call void %tb_flush(ptr %cpu)
@@ -281,7 +287,7 @@ flush:
   br label %forget
 forget:
   %k = phi i64 [ 0, %flush ], [ %k1, %unlist ]
-  %again = icmp ult i64 %k, %count
+  %again = icmp ult i64 %k, %listed_pages
   br i1 %again, label %unlist, label %done
 unlist:
   %entry = getelementptr i32, ptr %pages, i64 %k

@@ -32,7 +32,7 @@ FUNCTIONS = (
 
 _FEW_PAGES = 64
 """Code pages that fence.i compares always: so little takes no time. Kernels have more when they
-begin to patch themselves, and see `HartCell.flush_fence_i`."""
+begin to patch themselves; for those `is_check_due` decides."""
 
 _IR = """
 ; Enter the trap handler as hardware does. A handler that faults at its own start ends the run.

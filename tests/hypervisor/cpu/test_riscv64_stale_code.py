@@ -6,6 +6,7 @@ the old value then (`test_without_the_trap_stale_code_runs` shows that it does).
 
 from __future__ import annotations
 
+import ctypes
 import struct
 
 import pytest
@@ -124,20 +125,44 @@ def test_code_written_from_outside_runs_new_after_fence_i(two_harts, source):
 
 def test_fence_i_before_any_user_code_keeps_translations(rig):
     hart = rig.load("fence.i\n fence.i\n wfi")
-    before = hart.cell.flushes
+    before = hart.cell.flushes, hart.cell.dropped_pages
 
     hart.run()
 
     assert hart.cell.code_barriers == 2
-    assert hart.cell.flushes == before
+    assert (hart.cell.flushes, hart.cell.dropped_pages) == before
 
 
 def test_fence_i_with_unchanged_code_keeps_translations(rig):
     hart = rig.load("call f\n fence.i\n call f\n wfi\nf: addi a0, a0, 1\n ret")
     hart.cell.watch_code = 1
-    before = hart.cell.flushes
+    before = hart.cell.flushes, hart.cell.dropped_pages
 
     hart.run()
 
     assert hart.registers["a0"] == 2
-    assert hart.cell.flushes == before
+    assert (hart.cell.flushes, hart.cell.dropped_pages) == before
+
+
+def test_page_that_holds_no_code_any_more_is_not_compared_again(rig):
+    """Three pages hold code; two of them are written, the first of the list among them."""
+    hart = rig.load("""
+        li t0, 0x80001000
+        jalr t0
+        li t0, 0x80002000
+        jalr t0
+        wfi
+    """)
+    for page in (1, 2):
+        rig.memory.write(RAM + 0x1000 * page, struct.pack("<II", RETURN_1, RETURN))
+    hart.run()
+    before = hart.cell.page_count
+    for page in (0, 2):
+        rig.memory.write(RAM + 0x1000 * page, bytes(8))
+
+    hart.notice_host_writes()
+
+    assert before == 3
+    assert (hart.cell.page_count, hart.cell.dropped_pages) == (1, 2)
+    assert ctypes.string_at(hart.cell.listed, 3) == bytes((0, 1, 0))
+    assert ctypes.c_uint32.from_address(hart.cell.pages).value == 1
