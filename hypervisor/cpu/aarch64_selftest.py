@@ -14,7 +14,7 @@ from functools import cache
 from hypervisor.cpu import aarch64_env as env
 from hypervisor.cpu.aarch64 import Core
 from hypervisor.cpu.cells import NEVER, ClockCell, Reason
-from hypervisor.cpu.selftest import BASE, SIZE, Ram, expect
+from hypervisor.cpu.selftest import BASE, SIZE, Ram, expect, prove_exits
 
 _NUMBERS = {"sp": (4, env.SP), "pc": (260, env.PC), "SP_EL1": (271, env.SP_EL + 8)}
 _NUMBERS |= {"ELR_EL1": (267, env.ELR_EL1), "ESR_EL1": (277, env.ESR_EL1)}
@@ -46,6 +46,13 @@ _HANDLER = (
     0x910010A5,  # add  x5, x5, #4
     0xD5184025,  # msr  elr_el1, x5
     0xD69F03E0,  # eret
+)
+_STORES = (
+    0xD2820000,  # mov  x0, 0x1000
+    0xB900001F,  # str  wzr, [x0]
+    0xB900001F,  # str  wzr, [x0]
+    0x14000001,  # b    .+4
+    0xD503207F,  # wfi
 )
 _CLASSES = 0x15003C2525
 """SVC, undefined, BRK, two data aborts: as they were handled."""
@@ -110,3 +117,4 @@ def _run_program(core: Core, clock: ClockCell, ram: Ram) -> None:
     }
     for what, check in checks.items():
         expect(what, *check())
+    prove_exits(core, ram, _STORES)

@@ -13,6 +13,7 @@ from ctypes import c_uint64
 from dataclasses import dataclass
 from functools import cache
 
+from hypervisor.cpu import hart as any_hart
 from hypervisor.cpu import library
 from hypervisor.cpu import riscv64_env as env
 from hypervisor.cpu.cells import NEVER, ClockCell, Reason
@@ -53,6 +54,15 @@ _HANDLER = (
 _CAUSES = 0xB2357
 """ecall from M-mode, illegal instruction, breakpoint, load access fault, store access fault: as
 they were handled."""
+DEVICE = 0x1000
+_EXITS = 0x2000
+_STORES = (
+    0x00001537,  # lui a0, 1
+    0x00052023,  # sw  zero, 0(a0)
+    0x00052023,  # sw  zero, 0(a0)
+    0x0040006F,  # j   .+4
+    0x10500073,  # wfi
+)
 _ADDRESS = 0x12_3456_789A
 _UNITS = 4 * (len(_MAIN) - 5 + 5 * len(_HANDLER))
 """Bytes retired: all but the five instructions that trapped."""
@@ -157,5 +167,25 @@ def _run_program(ram: Ram, layout: Layout) -> None:
     try:
         for what, check in checks.items():
             expect(what, *check())
+        prove_exits(hart, ram, _STORES)
     finally:
         hart.close()
+
+
+def prove_exits(hart: any_hart.Hart, ram: Ram, code: tuple[int, ...]) -> None:
+    """Run `code`, which stores twice to `DEVICE` in one block: a stop that the first store asks for
+    is taken after it with `Engine.check_exits(True)`, and otherwise behind the block."""
+    stores: list[bool] = []
+    present = True
+
+    def write(uc: int, offset: int, size: int, value: int, data: int) -> None:
+        stores.append(present)
+        library.load().uc_emu_stop(hart.engine.handle)
+
+    hart.engine.map_mmio(DEVICE, 0x1000, library.MmioRead(lambda *_: 0), library.MmioWrite(write))
+    ram.store(_EXITS, code)
+    for present in (False, True):
+        hart.engine.check_exits(present)
+        hart.begin(BASE + _EXITS)
+        hart.run()
+    expect("what is done before a stop is taken", stores, [False, False, True])

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 import pytest
 
-from hypervisor.cpu import library, selftest
+from hypervisor.cpu import aarch64_selftest, engine, library, selftest
 from hypervisor.cpu import riscv64_env as env
 from hypervisor.cpu.library import EngineError
 
@@ -16,10 +16,12 @@ from hypervisor.cpu.library import EngineError
 @pytest.fixture
 def fresh():
     """The self-test as at the start of a process."""
-    selftest.verify.cache_clear()
+    for module in (selftest, aarch64_selftest):
+        module.verify.cache_clear()
     yield
-    selftest.verify.cache_clear()
-    selftest.verify()
+    for module in (selftest, aarch64_selftest):
+        module.verify.cache_clear()
+        module.verify()
 
 
 def test_wheel_passes(fresh):
@@ -58,6 +60,14 @@ def test_moved_state_is_noticed(fresh, monkeypatch, name):
 
     with pytest.raises(EngineError, match="engine self-test failed"):
         selftest.verify()
+
+
+@pytest.mark.parametrize("module", [selftest, aarch64_selftest])
+def test_flag_that_is_not_the_one_for_exits_is_noticed(fresh, monkeypatch, module):
+    monkeypatch.setattr(engine, "_NO_EXIT_REQUEST", engine._NO_EXIT_REQUEST - 1)
+
+    with pytest.raises(EngineError, match="what is done before a stop is taken is"):
+        module.verify()
 
 
 def test_missing_function_is_named():
