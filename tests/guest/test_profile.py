@@ -83,14 +83,17 @@ def test_kernel_s_hot_function_is_found_and_the_run_is_the_same(
     hottest = profile.functions()[0]
     assert "clear_user" in hottest.name
     assert hottest.own * 5 > profile.samples * PERIOD
-    stacks = [
-        [profile.table.name(address) for address in sample.stack.addresses]
-        for sample in profile.sampler.samples
+    stacks = Counter[tuple[str, ...]]()
+    for sample, weight in profile.sampler.samples.items():
+        stacks[tuple(profile.table.name(address) for address in sample.stack.addresses)] += weight
+    clearing = {names: weight for names, weight in stacks.items() if names[0] == hottest.name}
+    for_dd = [
+        weight
+        for names, weight in clearing.items()
+        if ("read_zero" in names or "read_iter_zero" in names) and names[-1] == entry
     ]
-    reads = [names for names in stacks if names[0] == hottest.name]
-    assert reads
-    assert all("read_zero" in names or "read_iter_zero" in names for names in reads)
-    assert all(names[-1] == entry for names in reads)
+    # The kernel clears memory for a program that it starts, too.
+    assert sum(for_dd) * 10 > sum(clearing.values()) * 9
 
 
 def test_program_s_hot_function_is_found(restored: Restored, ask: Ask, program: Path) -> None:
