@@ -29,7 +29,7 @@ MOST_EVENTS = 2000
 
 class QmpSession:
     """`send` takes an object for the client, from any thread. `broadcast` tells all clients of an
-    event, `drop` ends the connection."""
+    event."""
 
     actions: Actions
     machine: Machine
@@ -39,14 +39,12 @@ class QmpSession:
         actions: Actions,
         send: Callable[[dict[str, Any]], None],
         broadcast: Callable[[str], None],
-        drop: Callable[[], None],
     ) -> None:
         self.actions = actions
         self.machine = actions.machine
         self.text = TextMonitor(actions)
         self.broadcast = broadcast
         self._send = send
-        self._drop = drop
         self._stream = JsonStream()
         self._input = f"qmp client {id(self):#x}"
         self._ready = False

@@ -257,7 +257,6 @@ class QmpServer:
             self._actions,
             lambda message: connection.send(encode(message)),
             self._tell,
-            connection.drop,
         )
         connection.session = session
         attach, detach = self._actions.accesses.attach, self._actions.accesses.detach
