@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pyopencl
 
+from gpu.worker.device import choose
+
 
 def main() -> None:
     with open(sys.argv[1], encoding="utf-8") as file:
         task = json.load(file)
     cl: Any = pyopencl
-    device = cl.get_platforms()[0].get_devices()[0]
+    device = choose("auto", "auto")
     context = cl.Context([device])
     queue = cl.CommandQueue(context)
     program = cl.Program(context, task["source"]).build()
