@@ -56,7 +56,7 @@ class Endings:
         self.fail(hart, f"{sentence}: ID_AA64PFR0_EL1 says AArch64 only")
 
     def hang(self) -> None:
-        sentence = "the guest hangs: all harts wait and nothing is pending"
+        sentence = "the guest hangs: all harts wait, nothing is pending and no input is to come"
         self.fail(self._machine.cpu[0], sentence)
 
     def powered_off(self, code: int) -> Outcome:
