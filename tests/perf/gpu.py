@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import statistics
 import struct
 import subprocess
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from gpu import protocol as p
-from gpu.opencl import MapFlags
+from gpu.opencl import MapFlags, Status
 from gpu.ring import DESCRIPTOR, ENABLE, RingGpu, RingGpuOptions
 from gpu.testing import BULK, CONTEXT, QUEUE, RAM, GuestBench
 from hypervisor.device.board import Board
@@ -26,6 +28,7 @@ COMMANDS = 10_000
 BYTES = 64 << 20
 SOURCE = """
 __kernel void empty(void) {}
+__kernel void spin(volatile __global int *a) { a[0] = 1; while (a[0]) ; }
 __kernel void scale(__global float *a) { a[get_global_id(0)] *= 2.0f; }
 #define TILE 16
 __kernel void gemm(uint n, __global const float *a, __global const float *b, __global float *c)
@@ -79,6 +82,8 @@ def rows(runs: int, folder: Path, linux_launch: float) -> list[Row]:
         Row("64 MiB: upload, kernel, read back", "ms", 1e3 * scale_seconds,
             1e3 * native["scale"], table=TABLE),
         Row("bytes that we copy for that", "B", float(copied), target=0, table=TABLE),
+        Row("a worker killed amid a kernel: until the guest has its error", "ms",
+            1e3 * _death(runs), target=2000, table=TABLE),
     ]  # fmt: skip
 
 
@@ -130,6 +135,31 @@ def _empty_on_the_ring() -> float:
             return _median(LAUNCHES, lambda: ring.run(empty))
         finally:
             device.close()
+
+
+def _death(runs: int) -> float:
+    """Seconds from the end of a worker, amid a kernel, to the fence of what it was at."""
+    found = []
+    for _ in range(runs):
+        with GuestBench(opencl={"timeout": "60s"}) as guest:
+            guest.set_up()
+            guest.program(10, SOURCE)
+            guest.do(
+                p.CreateBuffer(id=20, context=CONTEXT, size=64, blob=BULK),
+                p.CreateKernel(id=30, program=10, function_name=b"spin"),
+                p.SetArgumentObject(kernel=30, index=0, object=20),
+            )
+            worker = guest.context.link.worker
+            assert worker is not None
+            task = guest.submit(p.Task(queue=QUEUE, kernel=30))
+            while not any(guest.read(0, 4)):
+                time.sleep(0.001)
+            begun = time.perf_counter()
+            os.kill(worker.pid, signal.SIGKILL)
+            guest.wait(task)
+            found.append(time.perf_counter() - begun)
+            assert guest.ask(p.GetError()).error == Status.OUT_OF_RESOURCES
+    return statistics.median(found)
 
 
 class _Ring:
