@@ -81,7 +81,7 @@ class Inputs:
         if self.is_replaying and (self.on_outside is None or not self.on_outside(kind)):
             return
         machine = self._machine
-        if machine.is_executing or machine.turns.present.is_midway:
+        if machine.loop.is_executing or machine.turns.present.is_midway:
             self._held.append((kind, name, bytes(data)))
             machine.kick()
             return

@@ -1,9 +1,8 @@
-"""The machine: builds everything from a description, owns it, and runs it on one thread."""
+"""The machine: builds everything from a description, owns it, and has it run on one thread."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,10 +15,9 @@ from hypervisor.boot.loadable import Loadable
 from hypervisor.boot.start import start
 from hypervisor.bus import Bus
 from hypervisor.config import Description, check_catalogue, load_description
-from hypervisor.console import Console, Step
-from hypervisor.cpu.cells import NEVER, Reason, link
+from hypervisor.console import Console
+from hypervisor.cpu.cells import link
 from hypervisor.cpu.hart import Hart
-from hypervisor.ctrl_c import DeferredCtrlC
 from hypervisor.device import Device, Display, Seat
 from hypervisor.endings import Endings
 from hypervisor.events import Events
@@ -31,23 +29,17 @@ from hypervisor.memory import Memory
 from hypervisor.observer import Observer
 from hypervisor.outcome import Outcome
 from hypervisor.power import Power
+from hypervisor.run_loop import RunLoop
 from hypervisor.stops import Breakpoints
-from hypervisor.time.clock import VirtualClock, to_units
+from hypervisor.time.clock import VirtualClock
 from hypervisor.time.pacing import Pacer
 from hypervisor.trace.tracer import Tracer
 from hypervisor.turns import Turns
-from hypervisor.watchdog import Watchdog
 from hypervisor.wiring import connect_interrupts, place_devices
 
 if TYPE_CHECKING:
     from hypervisor.history import History
     from hypervisor.profile.sampler import Sampler
-
-BREATH_UNITS = 50_000_000 * 32 // 25
-"""How long a hart runs at most before Python sees signals again: 50 ms."""
-
-HELD_UNITS = 1_000_000 * 32 // 25
-"""The same where busy time is held to the wall: 1 ms."""
 
 
 class Machine:
@@ -62,7 +54,6 @@ class Machine:
 
     def __init__(self, description: Description, *, offline: bool = False) -> None:
         """`offline`: no device opens anything outside; what comes from there is replayed."""
-        started = time.perf_counter()
         self.description = description
         self.arch = architecture(description.cpu.arch)
         self.messages: list[str] = []
@@ -74,8 +65,7 @@ class Machine:
         self.inputs = Inputs(self)
         self.power = Power(self)
         self.is_offline = offline
-        self.is_executing = False
-        """A hart executes: what comes in waits for a safe point."""
+        self.loop = RunLoop(self)
         self.console = MachineConsole(self)
         self.console.enter = self.inputs.connect("console", "", self.console.take)
         self.seat = Seat()
@@ -89,7 +79,6 @@ class Machine:
         self.resets = 0
         self.programs: Sequence[Loadable] = ()
         """What was booted: kernel, firmware; for the names of their functions."""
-        self.first_instruction_at: float | None = None
         self.bus = Bus(self.clock.cell, self.guest_error)
         self.devices: dict[str, Device] = {}
         self.interrupt_sinks: dict[str, Callable[[bool], None]] = {}
@@ -99,14 +88,8 @@ class Machine:
         self.sampler: Sampler | None = None
         """What is told of harts that stopped, at times of its choosing."""
         self.endings = Endings(self)
-        self._ctrl_c = DeferredCtrlC(self.kick)
-        self._stop_at: int | None = None
         self.history: History | None = None
         """Where the machine can be taken back to; unless one is made, nothing is kept."""
-        self.look_at: int | None = None
-        """The clock, in units, from which on `on_look` is called at a safe point, soon."""
-        self.on_look: Callable[[], None] = lambda: None
-        self._stepping: Hart | None = None
         self._is_closed = False
         self.tracers: list[Tracer] = []
         """Traces that are being made, and those that have ended."""
@@ -114,7 +97,6 @@ class Machine:
         with ExitStack() as held:
             self._build(description, held)
             self._held = held.pop_all()
-        self.build_seconds = time.perf_counter() - started
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: str | Sequence[str] = ()) -> Machine:
@@ -224,14 +206,8 @@ class Machine:
         """Run until the guest powers off or fails, the console script ends, `until` is printed,
         a breakpoint or watchpoint is met, `stop` is posted, or `timeout` host seconds have passed.
         Ctrl-C acts at a safe point; the machine can run on after it."""
-        self._let_run()
-        return self._run(until, timeout)
-
-    def _let_run(self) -> None:
-        """No step is wanted any more."""
-        self._stepping = None
-        for hart in self.cpu:
-            hart.stops.let_run()
+        self._check_open()
+        return self.loop.run(until, timeout)
 
     def step(
         self, hart: int = 0, inside: tuple[int, int] = (0, 0), timeout: float | None = None
@@ -239,12 +215,24 @@ class Machine:
         """Run until `hart` has executed one instruction, or as many as are at addresses in
         `inside` (from, to). The other harts have their turns as ever. A trap that the instruction
         takes, or an interrupt that comes before it, ends the step at its handler."""
-        self._stepping = self.cpu[hart]
-        for each in self.cpu:
-            if each is not self._stepping:
-                each.stops.let_run()
-        self._stepping.stops.watch_instructions(inside)
-        return self._run(None, timeout)
+        self._check_open()
+        return self.loop.step(hart, inside, timeout)
+
+    def run_to(self, units: int, timeout: float | None = None) -> Outcome:
+        """Run to the first safe point at which the clock shows `units`: outcome `reached`."""
+        self._check_open()
+        return self.loop.run_to(units, timeout)
+
+    def run_until(self, hart: int, executed: int, units: int | None = None) -> Outcome:
+        """Run until `hart` has retired `executed` bytes and is about to go on, or one instruction
+        if it has already: outcome `step`; but at most to the first safe point at which the clock
+        shows `units`: outcome `reached`."""
+        self._check_open()
+        return self.loop.run_until(hart, executed, units)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ValueError("the machine is closed")
 
     @contextmanager
     def only(self, hart: int) -> Iterator[None]:
@@ -254,79 +242,6 @@ class Machine:
             yield
         finally:
             self.turns.only = None
-
-    def _run(self, until: str | bytes | None, timeout: float | None) -> Outcome:
-        if self._is_closed:
-            raise ValueError("the machine is closed")
-        step = None
-        if until is not None:
-            step = Step("until", until.encode() if isinstance(until, str) else until)
-            self.console.script([step])
-        for each in self.cpu:
-            each.notice_host_writes()
-        watchdog = Watchdog(timeout, self.kick)
-        self.pacer.begin()
-        try:
-            with self._ctrl_c:
-                outcome = self._leave_straight_line()
-                while outcome is None:
-                    outcome = self._safe_point()
-                    if outcome is None and watchdog.expired:
-                        outcome = self.endings.timed_out(timeout)
-                    # A step that is done is not begun again by who asked for a pause.
-                    goes_on = outcome is None or outcome.kind == "paused"
-                    if goes_on and (transfer := self.breakpoints.take_transfer()) is not None:
-                        outcome = Outcome("watchpoint", str(transfer), stop=transfer)
-                        goes_on = False
-                    if goes_on and self._stepping and self._stepping.stops.has_stepped():
-                        outcome = self._stopped(self._stepping, Reason.STEP)
-                    if outcome is None and self._has_arrived():
-                        outcome = Outcome("reached", "the run came to where it was to stop")
-                    if outcome is not None:
-                        break
-                    if self.history is not None:
-                        self.history.glance()
-                    hart = self.turns.next()
-                    if hart is None:
-                        self._idle()
-                    elif self.inputs.is_behind:
-                        outcome = self._creep(hart)
-                    else:
-                        outcome = self._run_hart(hart)
-                return outcome
-        finally:
-            watchdog.stop()
-            if step is not None:  # a text that was not printed is not awaited by the next run
-                self.console.withdraw(step)
-
-    def run_until(self, hart: int, executed: int, units: int | None = None) -> Outcome:
-        """Run until `hart` has retired `executed` bytes and is about to go on, or one instruction
-        if it has already: outcome `step`; but at most to the first safe point at which the clock
-        shows `units`: outcome `reached`."""
-        self._stepping = None
-        for each in self.cpu:
-            if each.index != hart:
-                each.stops.let_run()
-        # One that has its turn later stops before the first instruction of that.
-        goes_on = self.turns.index == hart and not self.turns.is_over
-        self.cpu[hart].stops.watch_instructions((0, NEVER), executed, resume=goes_on)
-        self._stop_at = units
-        try:
-            return self._run(None, None)
-        finally:
-            self._stop_at = None
-
-    def _has_arrived(self) -> bool:
-        return self._stop_at is not None and self.clock.cell.units >= self._stop_at
-
-    def run_to(self, units: int, timeout: float | None = None) -> Outcome:
-        """Run to the first safe point at which the clock shows `units`: outcome `reached`."""
-        self._let_run()
-        self._stop_at = units
-        try:
-            return self._run(None, timeout)
-        finally:
-            self._stop_at = None
 
     def changed(self, what: str) -> None:
         """Somebody has changed the machine from outside, in a way that cannot be replayed."""
@@ -344,126 +259,6 @@ class Machine:
         ends there anyway."""
         outcome = Outcome("paused", "paused by its user")
         self.inbox.post(lambda: self.endings.note(outcome, unless_ending=True))
-
-    def _safe_point(self) -> Outcome | None:
-        """Everything that may act between two stretches of guest code."""
-        if self.bus.failure is not None:
-            failure, self.bus.failure = self.bus.failure, None
-            raise failure
-        if self._ctrl_c.pressed:
-            raise KeyboardInterrupt
-        looked = self.look_at is not None and not self.inputs.is_replaying
-        if looked and self.clock.cell.units >= (self.look_at or 0):
-            self.on_look()
-        self.inputs.before_timers()
-        if self.inbox:
-            self.inbox.drain()
-        if not self.inputs.is_replaying:
-            self.pacer.hold()
-        self.clock.run_due()
-        self.inputs.after_timers()
-        outcome = self.endings.take()
-        if outcome is not None:
-            return outcome
-        if self.console.run_script():
-            return Outcome("until", "the awaited text was printed")
-        if self.power.off is not None:
-            return self.endings.powered_off(self.power.off)
-        if self.power.reset:
-            self.power.restart()
-        return self.inputs.outcome
-
-    def _leave_straight_line(self) -> Outcome | None:
-        """Where a debugger stopped within straight-line code, nothing may act before its end."""
-        hart = self.turns.present
-        if not hart.is_midway or self.turns.only not in (None, hart):
-            return None
-        self.clock.cell.deadline = 0
-        return self._execute(hart)
-
-    def _creep(self, hart: Hart) -> Outcome | None:
-        """Over one instruction, to another safe point of the same time: behind a trap."""
-        hart.stops.watch_instructions()
-        self.clock.cell.deadline = NEVER
-        outcome = self._execute(hart)
-        hart.stops.let_run()
-        hart.cell.previous_end = NEVER
-        return None if outcome is not None and outcome.kind == "step" else outcome
-
-    def _run_hart(self, hart: Hart) -> Outcome | None:
-        cell = self.clock.cell
-        due = self.clock.next_deadline()
-        deadline = cell.units + (HELD_UNITS if self.pacer.holds_busy_time else BREATH_UNITS)
-        if due is not None:
-            deadline = min(deadline, to_units(due))
-        if self.turns.slice_end is not None:
-            deadline = min(deadline, self.turns.slice_end)
-        if self.sampler is not None:
-            deadline = min(deadline, self.sampler.due + cell.idle)
-        bound = self._bound()
-        if bound is not None:
-            deadline = min(deadline, bound)
-        cell.deadline = deadline
-        if self.inbox:  # posted before the deadline was set: its kick would be lost
-            return None
-        return self._execute(hart)
-
-    def _execute(self, hart: Hart) -> Outcome | None:
-        """Run a hart until its deadline, and see to what ended it."""
-        if self.first_instruction_at is None:
-            self.first_instruction_at = time.time()
-        self.is_executing = True
-        try:
-            reason = hart.run()
-        finally:
-            self.is_executing = False
-        if self.events.gather is not None:
-            self.events.gather()
-        if self.sampler is not None:
-            self.sampler.ran(hart)
-        if reason == Reason.NONE:
-            # A hart that waits may find an interrupt that it masks, and would spin.
-            self.turns.give_way()
-        elif reason == Reason.FIRMWARE_CALL:
-            self.observer.firmware_call(hart)
-            self.firmware.call(hart)
-        elif reason == Reason.DOUBLE_FAULT:
-            self.endings.no_handler(hart)
-        elif reason == Reason.AARCH32:
-            self.endings.no_aarch32(hart)
-        elif reason >= Reason.BREAKPOINT:
-            return self._stopped(hart, reason)
-        return None
-
-    def _stopped(self, hart: Hart, reason: int) -> Outcome:
-        """For a debugger."""
-        if reason == Reason.STEP and (transfer := self.breakpoints.take_transfer()) is not None:
-            return Outcome("watchpoint", str(transfer), stop=transfer)
-        stop = self.breakpoints.stop_of(hart, reason)
-        kind = ("breakpoint", "step", "watchpoint")[reason - Reason.BREAKPOINT]
-        return Outcome(kind, str(stop), stop=stop)
-
-    def _bound(self) -> int | None:
-        """Where a safe point is wanted, in units; None where everywhere will do."""
-        if self._stop_at is None and self.look_at is None and not self.inputs.is_replaying:
-            return None
-        bounds = (self._stop_at, self.look_at, self.inputs.next_at)
-        return min((bound for bound in bounds if bound is not None), default=None)
-
-    def _idle(self) -> None:
-        """All harts wait."""
-        due = self.clock.next_deadline()
-        if self.inputs.is_replaying:  # time passed as it did, however long that took
-            bounds = (self._stop_at, self.inputs.next_at, None if due is None else to_units(due))
-            known = [bound for bound in bounds if bound is not None]
-            if known:
-                self.clock.pass_idle_to(min(known))
-                return
-        if due is None and not self.live:
-            if not self.inbox:
-                self.endings.hang()
-            return
-        self.pacer.idle(due, modelled=due == self.host.next_completion)
 
     # -- watching -------------------------------------------------------------------------
 

@@ -147,8 +147,8 @@ class Recorder:
         }
         self._write(header)
         machine.inputs.listeners.append(self._heard)
-        machine.look_at = machine.clock.cell.units + CHECK_UNITS
-        machine.on_look = self._check
+        machine.loop.look_at = machine.clock.cell.units + CHECK_UNITS
+        machine.loop.on_look = self._check
 
     def changed(self, what: str) -> None:
         """A debugger has changed the machine: no replay can go beyond."""
@@ -167,7 +167,7 @@ class Recorder:
         """Let go of the file, whatever it holds."""
         if self._heard in self._machine.inputs.listeners:
             self._machine.inputs.listeners.remove(self._heard)
-            self._machine.look_at = None
+            self._machine.loop.look_at = None
             try:
                 self._file.close()
             except OSError:
@@ -182,7 +182,7 @@ class Recorder:
 
     def _check(self) -> None:
         clock = self._machine.clock
-        self._machine.look_at = clock.cell.units + CHECK_UNITS
+        self._machine.loop.look_at = clock.cell.units + CHECK_UNITS
         if clock.executed != self._executed:
             self._executed = clock.executed
             self._machine.inputs.tell("check", "", state_check(self._machine))

@@ -272,7 +272,7 @@ class _Stats:
 
 
 def _figures(machine: Machine, outcome: Outcome, code: int, wall: float) -> dict[str, Any]:
-    first = machine.first_instruction_at
+    first = machine.loop.first_instruction_at
     return {
         "exit": code,
         "outcome": outcome.kind,
