@@ -55,6 +55,8 @@ class Result:
     host_seconds: float = 0.0
     differences: list[Difference] = field(default_factory=list)
     kernels: dict[str, KernelFigures] = field(default_factory=dict)
+    mistakes: dict[tuple[str, str], int] = field(default_factory=dict)
+    """What a runtime that checks kernels found: kernel and mistake, and how often."""
     messages: list[str] = field(default_factory=list)
 
 
@@ -84,6 +86,7 @@ def replay(
             player.take(record)
         result = player.result
         result.kernels = dict(gpu.observation.kernels)
+        result.mistakes = dict(gpu.observation.mistakes)
         result.messages = list(bench.messages)
     finally:
         gpu.close()

@@ -178,6 +178,12 @@ def _report(result: Result) -> None:
             for name, each in sorted(result.kernels.items(), key=lambda item: -item[1].time)
         ]
         print_table(("kernel", "runs", "work-items", "us", "longest us"), rows)
+    if result.mistakes:
+        mistakes = sorted(result.mistakes.items())
+        print_table(
+            ("kernel", "mistake", "times"),
+            [(name, what, str(times)) for (name, what), times in mistakes],
+        )
     verdict = "bit for bit the same" if not result.differences else "not the same"
     click.echo(
         f"{result.submissions} submissions, {result.completions} completions, "

@@ -58,6 +58,8 @@ class Gpu(Device):
             lines.append(
                 f"kernel {name}: {each.runs} runs of {each.items} work-items, {each.time} ns"
             )
+        for (name, what), times in self.observation.mistakes.items():
+            lines.append(f"kernel {name}: {what}, {times} times")
         return lines
 
     def reset(self) -> None:

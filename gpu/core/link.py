@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from gpu.core.blobs import Blob
 from gpu.core.device import Device, Waiting
 from gpu.core.objects import Object
 from gpu.core.work import Operation, Work
+from gpu.host.findings import Finding, parse_findings
 from gpu.host.process import Worker, WorkerLostError
 from gpu.opencl import Status
 
@@ -34,6 +36,8 @@ class Link:
         self._sent: dict[int, list[Concern]] = {}
         self.replies: dict[int, list[tuple[int, int]]] = {}
         """Of messages that arrived and were not taken: index and error of what failed."""
+        self.found: deque[tuple[int, list[Finding]]] = deque()
+        """Messages at which the runtime found mistakes of kernels, and these."""
         self._sequence = 0
         """Operations that this worker was given."""
         self._copied = 0
@@ -160,6 +164,11 @@ class Link:
             and all(_is_failure(each, len(self._sent[number])) for each in failed)
         ):
             raise self.worker.lose("the GPU's worker sent nonsense")
+        if "found" in reply:
+            try:
+                self.found.append((number, parse_findings(reply["found"])))
+            except ValueError:
+                raise self.worker.lose("the GPU's worker sent nonsense") from None
         self.replies[number] = [(index, code) for index, code in failed]
         self.arrived = number
         self._gpu.copied += copied - self._copied

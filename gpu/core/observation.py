@@ -1,4 +1,4 @@
-"""What can be seen of a GPU's work: figures of each kernel, and events of each command."""
+"""What can be seen of a GPU's work: figures and mistakes of each kernel, events of each command."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 from gpu.core.objects import Kernel
 from gpu.core.work import Submission, Work
-from hypervisor.device import GpuCommand
+from gpu.host.findings import Finding
+from hypervisor.device import GpuCommand, GpuFinding
 from hypervisor.device.board import Board
 
 MAX_KERNELS = 1024
 """Kernels that figures are kept of; a guest that makes more up gets no more."""
+
+MAX_FOUND = 64
+"""Mistakes of kernels that are told and counted."""
 
 _LONGEST_LABEL = 128
 
@@ -33,6 +37,9 @@ class Observation:
         self._board = board
         self._number = 0
         self.kernels: dict[str, KernelFigures] = {}
+        self.mistakes: dict[tuple[str, str], int] = {}
+        """How often a checking runtime found each: the kernel, and what is wrong."""
+        self._has_more = False
 
     def sent(self, work: Work, submission: Submission | None) -> None:
         """A command was sent to its worker; its start and end are known where time is modelled."""
@@ -60,6 +67,23 @@ class Observation:
             detail = f"{work.items} work-items" if work.arguments is not None else ""
             self._publish(work.start, work.end, queue, label_of(work), detail)
         self._publish(at, at, f"{context}.ring{submission.ring}", "fence", f"tag {submission.tag}")
+
+    def found(self, context: int, label: str, finding: Finding) -> None:
+        """A runtime that checks kernels found a mistake: a line of the log says so, the first time,
+        and a trace always."""
+        now, key = self._board.clock.now(), (finding.kernel, finding.what)
+        fields = finding.kernel, finding.what, finding.example, finding.times
+        self._board.publish(GpuFinding(now, self._name, context, *fields))
+        if key in self.mistakes:
+            self.mistakes[key] += finding.times
+        elif len(self.mistakes) < MAX_FOUND:
+            self.mistakes[key] = finding.times
+            example = f" ({finding.example})" if finding.example else ""
+            what = f"kernel {finding.kernel}: {finding.what}{example}"
+            self._board.log(f"{self._name}: context {label}: {what}")
+        elif not self._has_more:
+            self._has_more = True
+            self._board.log(f"{self._name}: kernels have more mistakes than are told here")
 
     def _publish(self, start: int, end: int, queue: str, command: str, detail: str) -> None:
         self._number += 1

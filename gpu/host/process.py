@@ -28,6 +28,7 @@ from typing import Any
 from gpu.host.folders import WorkerFolder, sweep
 from gpu.host.linker import find_linker
 from gpu.options import OpenClOptions
+from gpu.worker import reports
 
 START_SECONDS = 60.0
 """Host time that a worker may take until it has looked at the device."""
@@ -142,6 +143,8 @@ class Worker:
             # So that executing kernels needs no linker; see gpu.worker.groups.
             "POCL_WORK_GROUP_SPECIALIZATION": "0",
             "PYOPENCL_NO_CACHE": "1",
+            **reports.SETTINGS,
+            "OCLGRIND_LOG": os.path.join(self.folder, reports.LOG),
         }
 
     # -- talking ------------------------------------------------------------------------------

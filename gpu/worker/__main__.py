@@ -60,6 +60,7 @@ _LATER = (
     "gpu.worker.build",
     "gpu.worker.execute",
     "gpu.worker.groups",
+    "gpu.worker.reports",
     "numpy",
     "pyopencl.invoker",
     "pyopencl.characterize",
@@ -77,18 +78,22 @@ def _compile(channel: Channel, device: Any, recipe: Any, binary: bytes) -> None:
 
 def _execute(channel: Channel, device: Any, sharing: str) -> None:
     from gpu.worker.execute import Executor
+    from gpu.worker.reports import Reports
 
     progress = channel.take_fd()
     cells = memoryview(mmap.mmap(progress, mmap.PAGESIZE)).cast("Q")
     os.close(progress)
     executor = Executor(device, sharing, cells, channel.take_fd)
+    reports = Reports(os.environ.get("OCLGRIND_LOG", ""))
     channel.send({"ready": True})
     while True:
         number, operations = channel.receive()
         failed = executor.run(operations)
         copied = executor.memories.copied
-        if failed:
-            channel.send({"done": number, "failed": failed, "copied": copied})
+        found = reports.take() if reports.exists else None
+        if failed or found:
+            done = {"done": number, "failed": failed, "copied": copied}
+            channel.send({**done, "found": found} if found else done)
         else:
             channel.done(number, copied)
 

