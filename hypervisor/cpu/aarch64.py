@@ -20,6 +20,7 @@ from hypervisor.cpu.aarch64_internals import (
     ARCH_ARM64,
     CORTEX_A72,
     MODE_ARM,
+    PAGE,
     choose_features,
     find_env,
     internals,
@@ -70,7 +71,7 @@ class Core(hart.Hart):
     registers: Registers
 
     def __init__(self, index: int, clock: ClockCell) -> None:
-        engine = Engine(ARCH_ARM64, MODE_ARM, CORTEX_A72)
+        engine = Engine(ARCH_ARM64, MODE_ARM, CORTEX_A72, PAGE)
         engine.prime(_JUMP_AND_WAIT)
         native = callbacks()
         state = find_env(engine)

@@ -14,6 +14,9 @@ from hypervisor.cpu.engine import Engine
 from hypervisor.cpu.library import EngineError
 
 ARCH_ARM64, MODE_ARM, CORTEX_A72 = 2, 0, 2
+PAGE = 4096
+"""The smallest granule of the core. Left to itself the engine goes by pages of 1 KiB, which older
+architectures had."""
 X0_NUMBER = 199
 """The engine's number of x0."""
 _IDENTITY_REACH = 0x4000

@@ -13,6 +13,7 @@ from functools import cache
 
 from hypervisor.cpu import aarch64_env as env
 from hypervisor.cpu.aarch64 import Core
+from hypervisor.cpu.aarch64_internals import PAGE
 from hypervisor.cpu.cells import NEVER, ClockCell, Reason
 from hypervisor.cpu.selftest import BASE, SIZE, Ram, expect, prove_exits
 
@@ -80,6 +81,7 @@ def verify() -> None:
 
 
 def _compare_offsets(core: Core) -> None:
+    expect("the size of a page", core.engine.page_size, PAGE)
     for name, (number, offset) in _NUMBERS.items():
         core.engine.write_register(number, _VALUE)
         expect(f"the offset of {name}", hex(_word(core, offset)), hex(_VALUE))

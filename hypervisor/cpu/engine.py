@@ -15,10 +15,11 @@ from hypervisor.cpu.library import EngineError
 from hypervisor.cpu.native_faults import SIZE_RECUR_MEM
 
 TRANSLATION_BUFFER = 32 << 20
+_CTL_PAGE_SIZE = 1
 _CTL_TCG_BUFFER_SIZE = 13
 _CTL_USE_EXITS = 4
 _CTL_CPU_MODEL = 7
-_WRITE = 1
+_WRITE, _READ = 1, 2
 _NO_EXIT_REQUEST, _INIT_DONE = 0x7F2, 0x7F3
 """Where `uc_struct` holds these."""
 _ONE_CORE = 1 << 32 | 1
@@ -29,9 +30,12 @@ Write = Callable[[int, int, int], None]
 
 
 class Engine:
-    """A CPU instance of `arch` and `mode` (Unicorn's numbers). Used by one thread."""
+    """A CPU instance of `arch` and `mode` (Unicorn's numbers), whose translations and TLB go by
+    pages of `page` bytes where the engine lets one choose. Used by one thread."""
 
-    def __init__(self, arch: int, mode: int, model: int | None = None) -> None:
+    def __init__(
+        self, arch: int, mode: int, model: int | None = None, page: int | None = None
+    ) -> None:
         self._lib = library.load()
         handle = c_void_p()
         self.check(self._lib.uc_open(arch, mode, ctypes.byref(handle)), "open the CPU")
@@ -39,6 +43,8 @@ class Engine:
         self.handle: int = handle.value
         if model is not None:
             self._control(_CTL_CPU_MODEL, _WRITE, 1, ctypes.c_int(model))
+        if page is not None:
+            self._control(_CTL_PAGE_SIZE, _WRITE, 1, ctypes.c_uint32(page))
         self._control(_CTL_TCG_BUFFER_SIZE, _WRITE, 1, ctypes.c_uint32(TRANSLATION_BUFFER))
         # Without it leaving a run translates the block before `until` (and corrupts x86 state).
         self._control(_CTL_USE_EXITS, _WRITE, 1, ctypes.c_int(1))
@@ -56,6 +62,13 @@ class Engine:
         word = kind | count << 26 | direction << 30
         signed = ctypes.c_int(word if word < 1 << 31 else word - (1 << 32))
         self.check(self._lib.uc_ctl(c_void_p(self.handle), signed, *arguments), "be configured")
+
+    @property
+    def page_size(self) -> int:
+        """Bytes of the pages that translations and the TLB go by."""
+        size = ctypes.c_uint32()
+        self._control(_CTL_PAGE_SIZE, _READ, 1, ctypes.byref(size))
+        return size.value
 
     def map_ram(self, address: int, size: int, host: int) -> None:
         """Guest-physical RAM on host memory at address `host`."""

@@ -1,4 +1,4 @@
-"""Where the engine looks for a reason to stop."""
+"""Where the engine looks for a reason to stop, and where it cuts code into blocks."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ ENGINES = {
             aarch64_internals.ARCH_ARM64,
             aarch64_internals.MODE_ARM,
             aarch64_internals.CORTEX_A72,
+            aarch64_internals.PAGE,
         ),
         # mov x0, 0x1000; str wzr, [x0]; str wzr, [x0]; b .+4; wfi
         (0xD2820000, 0xB900001F, 0xB900001F, 0x14000001, 0xD503207F),
     ),
 }
+NOPS = {"riscv64": (0x00000013,), "aarch64": (0xD503201F,)}
 
 
 @pytest.fixture(params=ENGINES)
@@ -62,6 +64,24 @@ def test_stop_is_taken_after_an_access_where_that_is_wanted(rig):
     engine.start(BASE)
 
     assert stores == [0]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_code_is_cut_at_the_ends_of_pages_only(name):
+    arguments, (*_, wait) = ENGINES[name]
+    blocks = []
+    block = library.BlockHook(lambda uc, address, size, data: blocks.append(address - BASE))
+    with Ram() as ram:
+        engine = Engine(*arguments)
+        engine.map_ram(BASE, SIZE, ram.address)
+        engine.hook(library.HOOK_BLOCK, library.address_of(block), 0)
+        ram.store(0xA00, NOPS[name] * 400)
+        ram.store(0xA00 + 1600, (wait,))
+
+        engine.start(BASE + 0xA00)
+        engine.close()
+
+    assert blocks == [0xA00, 0x1000]
 
 
 def test_flags_elsewhere_are_noticed(rig, monkeypatch):
