@@ -59,9 +59,9 @@ def _can_go_back(machine: Machine) -> bool:
 @contextmanager
 def _kept(machine: Machine, wanted: bool) -> Iterator[None]:
     """Meanwhile the machine keeps its history, if that is wanted."""
-    from hypervisor.history import History
-
     if wanted:
+        from hypervisor.history import History
+
         machine.history = History(machine)
     try:
         yield

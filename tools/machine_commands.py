@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import stat
 import sys
@@ -101,6 +100,8 @@ def screenshot(what: str, files: tuple[Path, ...], overrides: tuple[str, ...]) -
     In a SNAPSHOT of the MACHINE, or now, in a machine that runs with --qmp unix:SOCKET. Of a run's
     end, `hypervisor run --screenshot` writes one.
     """
+    import asyncio
+
     from hypervisor.machine import Machine
     from tools.run import check_output, display_of, write_screenshot
 

@@ -22,7 +22,6 @@ from hypervisor.config import Description, check_catalogue, load_description
 from hypervisor.config.description import IMAGE
 from hypervisor.config.files import file_references
 from hypervisor.console import Step
-from hypervisor.recording import Recorder, file_digests
 from tools.console_end import Spec, SpecError, attach
 from tools.control import Control
 from tools.debugging import debugging
@@ -94,7 +93,11 @@ def _run(request: Request, console: Spec, stats: _Stats, ending: Ending) -> int:
     description = _describe(request)
     fetch_images(description)
     with ExitStack() as stack:
-        files = file_digests(description) if request.record is not None else {}
+        files = {}
+        if request.record is not None:
+            from hypervisor.recording import Recorder, file_digests
+
+            files = file_digests(description)
         machine = stack.enter_context(Machine(description))
         machine.on_message = say
         for message in machine.messages:

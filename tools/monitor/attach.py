@@ -6,14 +6,16 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from tools.control import Control
-from tools.monitor.actions import Actions
-from tools.monitor.server import Lines, MonitorServer, Place, PlaceError, Presence, QmpServer
-from tools.monitor.text import TextMonitor
 from tools.terminal import Stdio
+
+if TYPE_CHECKING:
+    from tools.monitor.actions import Actions
+    from tools.monitor.server import Lines, Place
 
 
 @contextmanager
@@ -29,6 +31,9 @@ def monitored(
         if monitor is None and qmp is None:
             yield
             return
+        from tools.monitor.actions import Actions
+        from tools.monitor.server import MonitorServer, QmpServer
+
         actions = Actions(control)
         log = control.machine.log
         if qmp is not None:
@@ -45,6 +50,8 @@ def monitored(
 
 
 def _place(text: str, option: str) -> Place:
+    from tools.monitor.server import Place, PlaceError
+
     try:
         return Place.parse(text)
     except PlaceError as error:
@@ -53,6 +60,10 @@ def _place(text: str, option: str) -> Place:
 
 def _behind_the_console(control: Control, send: Callable[[bytes], None]) -> Lines:
     """What Ctrl-A c leads to, made at its first use by the thread that reads the keys."""
+    from tools.monitor.actions import Actions
+    from tools.monitor.server import Lines
+    from tools.monitor.text import TextMonitor
+
     actions = Actions(control)
     control.post(actions.accesses.attach)
     return Lines(control.post, TextMonitor(actions), send)
@@ -60,6 +71,8 @@ def _behind_the_console(control: Control, send: Callable[[bytes], None]) -> Line
 
 def _serve_stdio(control: Control, actions: Actions) -> None:
     """The monitor on standard input and output, until the input ends."""
+    from tools.monitor.server import Lines, Presence
+    from tools.monitor.text import TextMonitor
 
     def send(data: bytes) -> None:
         view = memoryview(data)
