@@ -133,6 +133,7 @@ class Worker:
     def _environment(self) -> dict[str, str]:
         passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         return {
+            "POCL_DEVICES": "pthread basic",  # see gpu.worker.direct
             **passed,
             "PATH": os.path.join(self.folder, "bin"),
             "PYTHONPATH": os.pathsep.join(_import_paths()),

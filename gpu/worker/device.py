@@ -7,7 +7,7 @@ from typing import Any
 
 import pyopencl
 
-from gpu.worker import groups
+from gpu.worker import direct, groups
 
 cl: Any = pyopencl
 KIND_NAMES = {"cpu": cl.device_type.CPU, "gpu": cl.device_type.GPU}
@@ -50,6 +50,7 @@ def choose(platform: str, device: str) -> Any:
             found += each.get_devices()
         except cl.Error:  # DEVICE_NOT_FOUND: a platform without devices
             continue
+    found.sort(key=direct.is_direct)  # it helps another, and is for those who ask for it
     kind = KIND_NAMES.get(device)
     for each in found:
         if device == "auto" or (kind is not None and each.type & kind):

@@ -1,8 +1,8 @@
-"""Executes what the hypervisor has checked: one command after another, on one queue.
+"""Executes what the hypervisor has checked: one command after another.
 
-The hypervisor decides the order, so there is no event and no second queue here. Commands are
-enqueued ahead of the device by at most WINDOW; `progress` counts those that are done, for the
-watchdog.
+The hypervisor decides the order, so no command waits for another's event here. Kernels are enqueued
+ahead of the device by at most WINDOW. What one thread does is done by this one where the runtime
+can (see gpu.worker.direct), when all before it is. `progress` counts for the watchdog what is done.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import pyopencl
 
-from gpu.worker import groups
+from gpu.worker import direct, groups
 from gpu.worker.memory import Memories
 
 cl: Any = pyopencl
@@ -46,9 +46,15 @@ class Executor:
         self, device: Any, sharing: str, progress: memoryview, take_fd: Callable[[], int]
     ) -> None:
         self._take_fd = take_fd
-        self._context = cl.Context([device])
         self._device = device
-        self._queue = cl.CommandQueue(self._context)
+        self._direct = direct.beside(device)
+        self._devices = [device] if self._direct is None else [device, self._direct]
+        self._context = cl.Context(self._devices)
+        self._queue = cl.CommandQueue(self._context, device)
+        self._own_queue = self._queue
+        """Of what one thread does."""
+        if self._direct is not None:
+            self._own_queue = cl.CommandQueue(self._context, self._direct)
         self._progress = progress
         self._running: deque[tuple[int, Any, Any]] = deque()
         """Of each its index in its message, its event, and the numbers of those it comes after."""
@@ -56,6 +62,8 @@ class Executor:
         """Operations of earlier messages: they are numbered from 1."""
         self._failed: dict[int, None] = {}
         """The numbers of operations that failed."""
+        self._failures: list[tuple[int, int]] = []
+        """Index and error of those that failed of the message that is being executed."""
         self.memories = memories = Memories(self._context, self._queue, sharing)
         self._programs: dict[int, Any] = {}
         self._kernels: dict[int, Any] = {}
@@ -103,7 +111,7 @@ class Executor:
     def run(self, operations: list[tuple[Any, ...]]) -> list[tuple[int, int]]:
         """Execute all; (index, error) of those that failed. One that comes "after" others is not
         done where one of those failed."""
-        failed: list[tuple[int, int]] = []
+        self._failures = []
         calls, running = self._operations, self._running
         for index, operation in enumerate(operations):
             after: Any = ()
@@ -116,27 +124,27 @@ class Executor:
                     raise _AfterFailureError
                 event = calls[operation[0]](*operation[1:])
                 if after and event is None:
-                    self._settle_until(0, failed)
+                    self._settle_until(0)
                     if self._has_failed(after):
                         raise _AfterFailureError
             except cl.Error as error:
-                self._fail(index, error.code, failed)
+                self._fail(index, error.code)
             except _AfterFailureError:
-                self._fail(index, ERROR_IN_WAIT_LIST, failed)
+                self._fail(index, ERROR_IN_WAIT_LIST)
             except Exception:  # what it names could not be made, or memory is short
-                self._fail(index, OUT_OF_RESOURCES, failed)
+                self._fail(index, OUT_OF_RESOURCES)
             else:
                 if event is not None:
                     running.append((index, event, after))
                     if len(running) > WINDOW:
-                        self._settle_until(WINDOW // 2, failed)
+                        self._settle_until(WINDOW // 2)
                     continue
             self._progress[0] += 1
-        self._settle_until(0, failed)
+        self._settle_until(0)
         self._before += len(operations)
-        return failed
+        return self._failures
 
-    def _settle_until(self, count: int, failed: list[tuple[int, int]]) -> None:
+    def _settle_until(self, count: int) -> None:
         """Wait until no more than `count` run. To be woken by each of many short commands would
         cost more than they do: those are given a moment."""
         running = self._running
@@ -149,27 +157,33 @@ class Executor:
                 time.sleep(_NAP)
             else:
                 naps = 0
-                self._settle(failed)
+                self._settle()
 
-    def _settle(self, failed: list[tuple[int, int]]) -> None:
+    def _settle(self) -> None:
         index, event, after = self._running.popleft()
         try:
             event.wait()
         except cl.Error as error:
-            self._fail(index, error.code, failed)
+            self._fail(index, error.code)
         else:
             if after and self._has_failed(after):
-                self._fail(index, ERROR_IN_WAIT_LIST, failed)
+                self._fail(index, ERROR_IN_WAIT_LIST)
         self._progress[0] += 1
 
     def _has_failed(self, numbers: list[int]) -> bool:
         return not self._failed.keys().isdisjoint(numbers)
 
-    def _fail(self, index: int, code: int, failed: list[tuple[int, int]]) -> None:
-        failed.append((index, code))
+    def _fail(self, index: int, code: int) -> None:
+        self._failures.append((index, code))
         self._failed[self._before + index + 1] = None
         if len(self._failed) > MAX_FAILED:
             del self._failed[next(iter(self._failed))]
+
+    def _own(self) -> Any:
+        """The queue of what one thread does. That is this one: it waits for what is running."""
+        if self._own_queue is not self._queue:
+            self._settle_until(0)
+        return self._own_queue
 
     def _nothing(self) -> None:
         """A marker: it may come after others that fail."""
@@ -201,8 +215,11 @@ class Executor:
     # -- programs -----------------------------------------------------------------------------
 
     def _program(self, number: int, binary: bytes) -> None:
-        program = _low._Program(self._context, [self._device], [binary])
-        program._build(b"", [self._device])
+        binaries = [binary]
+        if self._direct is not None:
+            binaries.append(direct.binary_for(self._direct, self._device, binary))
+        program = _low._Program(self._context, self._devices, binaries)
+        program._build(b"", self._devices)
         self._programs[number] = program
         if self._groups is not None:
             self._groups.program(number, binary)
@@ -251,7 +268,8 @@ class Executor:
                 raise
         if self._groups is not None and local_size is not None:
             self._groups.prepare(number, local_size, offset)
-        return _low.enqueue_nd_range_kernel(self._queue, kernel, global_size, local_size, offset)
+        queue = self._own() if global_size == local_size else self._queue
+        return _low.enqueue_nd_range_kernel(queue, kernel, global_size, local_size, offset)
 
     def _set(self, kernel: Any, arguments: list[tuple[Any, ...]]) -> None:
         for index, kind, value in arguments:
@@ -276,16 +294,16 @@ class Executor:
     def _read(self, memory: int, offset: int, size: int, blob: int, at: int) -> Any:
         target = self.memories.blobs[blob].bytes[at : at + size]
         handle = self.memories.objects[memory].handle
-        return _low._enqueue_read_buffer(self._queue, handle, target, offset, is_blocking=False)
+        return _low._enqueue_read_buffer(self._own(), handle, target, offset, is_blocking=False)
 
     def _write(self, memory: int, offset: int, size: int, blob: int, at: int) -> Any:
         source = self.memories.blobs[blob].bytes[at : at + size]
         handle = self.memories.objects[memory].handle
-        return _low._enqueue_write_buffer(self._queue, handle, source, offset, is_blocking=False)
+        return _low._enqueue_write_buffer(self._own(), handle, source, offset, is_blocking=False)
 
     def _write_inline(self, memory: int, offset: int, data: bytes) -> Any:
         handle = self.memories.objects[memory].handle
-        return _low._enqueue_write_buffer(self._queue, handle, data, offset, is_blocking=False)
+        return _low._enqueue_write_buffer(self._own(), handle, data, offset, is_blocking=False)
 
     def _read_rect(self, memory: int, blob: int, at: int, *box: Any) -> Any:
         return self._rectangle(_low._enqueue_read_buffer_rect, memory, blob, at, *box)
@@ -296,23 +314,23 @@ class Executor:
     def _rectangle(self, call: Any, memory: int, blob: int, at: int, *box: Any) -> Any:
         handle = self.memories.objects[memory].handle
         host = self.memories.blobs[blob].bytes[at:]
-        return call(self._queue, handle, host, *box, is_blocking=False)
+        return call(self._own(), handle, host, *box, is_blocking=False)
 
     def _copy(self, source: int, target: int, size: int, at: int, to: int) -> Any:
         objects = self.memories.objects
         return _low._enqueue_copy_buffer(
-            self._queue, objects[source].handle, objects[target].handle, size, at, to
+            self._own(), objects[source].handle, objects[target].handle, size, at, to
         )
 
     def _copy_rect(self, source: int, target: int, at: Any, to: Any, *box: Any) -> Any:
         # PoCL 3.0 crashes where a sub-buffer is the target: the whole, and a place in it, do.
         one, other = self.memories.objects[source], self.memories.objects[target]
         at, to = (at[0] + one.origin, *at[1:]), (to[0] + other.origin, *to[1:])
-        return _low._enqueue_copy_buffer_rect(self._queue, one.root, other.root, at, to, *box)
+        return _low._enqueue_copy_buffer_rect(self._own(), one.root, other.root, at, to, *box)
 
     def _fill(self, memory: int, pattern: bytes, offset: int, size: int) -> Any:
         handle = self.memories.objects[memory].handle
-        return _low._enqueue_fill_buffer(self._queue, handle, pattern, offset, size)
+        return _low._enqueue_fill_buffer(self._own(), handle, pattern, offset, size)
 
     def _read_image(
         self,
@@ -327,7 +345,7 @@ class Executor:
         host = self.memories.blobs[blob].bytes[at : at + size]
         handle = self.memories.objects[image].handle
         return _low._enqueue_read_image(
-            self._queue, handle, origin, region, host, *pitches, is_blocking=False
+            self._own(), handle, origin, region, host, *pitches, is_blocking=False
         )
 
     def _write_image(
@@ -343,13 +361,13 @@ class Executor:
         host = self.memories.blobs[blob].bytes[at : at + size]
         handle = self.memories.objects[image].handle
         return _low._enqueue_write_image(
-            self._queue, handle, origin, region, host, *pitches, is_blocking=False
+            self._own(), handle, origin, region, host, *pitches, is_blocking=False
         )
 
     def _copy_image(self, source: int, target: int, *box: Any) -> Any:
         objects = self.memories.objects
         return _low._enqueue_copy_image(
-            self._queue, objects[source].handle, objects[target].handle, *box
+            self._own(), objects[source].handle, objects[target].handle, *box
         )
 
     def _image_to_buffer(
@@ -358,7 +376,7 @@ class Executor:
         target = self.memories.objects[buffer]
         handle = self.memories.objects[image].handle
         return _low._enqueue_copy_image_to_buffer(
-            self._queue, handle, target.root, origin, region, target.origin + offset
+            self._own(), handle, target.root, origin, region, target.origin + offset
         )
 
     def _buffer_to_image(
@@ -367,12 +385,12 @@ class Executor:
         source = self.memories.objects[buffer]
         handle = self.memories.objects[image].handle
         return _low._enqueue_copy_buffer_to_image(
-            self._queue, source.root, handle, source.origin + offset, origin, region
+            self._own(), source.root, handle, source.origin + offset, origin, region
         )
 
     def _fill_image(self, image: int, color: bytes, origin: Any, region: Any) -> Any:
         handle = self.memories.objects[image].handle
-        return _low.enqueue_fill_image(self._queue, handle, color, origin, region)
+        return _low.enqueue_fill_image(self._own(), handle, color, origin, region)
 
     # -- snapshots ----------------------------------------------------------------------------
 
