@@ -3,7 +3,7 @@
     python scenario.py '{"machine": FILE, "overrides": [...], "steps": [["expect", "# "], ...]}'
 
 Steps: `expect TEXT`, `send TEXT`, `until NANOSECONDS` (virtual), `mark NAME`, `snapshot FILE`,
-`restore FILE`, `hook block|code` and `finish` (run to the guest's end).
+`restore FILE`, `launched KERNEL`, `hook block|code` and `finish` (run to the guest's end).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from hypervisor.cpu.native import compile_ir
 
 HOST_SECONDS = 400
 """Longest stretch of host time one step may take."""
+STEP = 200_000
+"""Nanoseconds of virtual time between two looks."""
 
 KINDS = {"block": library.HOOK_BLOCK, "code": library.HOOK_CODE}
 
@@ -75,6 +77,14 @@ class Scenario:
         begun = time.perf_counter()
         self.machine.restore(path)
         self.snapshots[path] = round(time.perf_counter() - begun, 3)
+
+    def launched(self, kernel: str) -> None:
+        """Until gpu0 has a kernel of that name, and commands, under way."""
+        gpu: Any = self.machine.devices["gpu0"]
+        core = gpu.core
+        while kernel not in core.observation.kernels:
+            self.until(self.machine.clock.now() + STEP)
+        assert any(any(context.rings.values()) for context in core.contexts.values())
 
     def hook(self, kind: str) -> None:
         """Call native code for every block or instruction from now on."""
