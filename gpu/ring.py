@@ -325,6 +325,10 @@ class RingGpu(Device):
     def save(self) -> dict[str, Any]:
         return {**super().save(), "core": self.core.save()}
 
+    def check_shape(self, state: dict[str, Any]) -> None:
+        super().check_shape(state)
+        self.core.check(state["core"])
+
     def load(self, state: dict[str, Any]) -> None:
         self._give_up()
         self.core.load(state["core"], self._resume)

@@ -13,6 +13,8 @@ from gpu.core.save import save_context
 from gpu.options import GpuOptions
 from hypervisor.device.board import Board
 
+STATE_VERSION = 1
+"""Of what `save` gives: another one where anything in it has another meaning or name."""
 _SHOWN_KERNELS = 8
 
 
@@ -79,13 +81,24 @@ class Gpu(Device):
         """Plain data. What is in flight is finished at the host, and in the snapshot with its
         outcome; the guest is told when it would have been."""
         return {
+            "version": STATE_VERSION,
             "engine": list(self.engine.busy),
             "next": self._next,
             "asked": self._limits is not None,
             "contexts": [save_context(context) for context in self.contexts.values()],
         }
 
+    def check(self, state: dict[str, Any]) -> None:
+        """Refuse, with ValueError, what another version of this program saved."""
+        version = state.get("version", 0)
+        if version != STATE_VERSION:
+            raise ValueError(
+                f"{self.name}: the snapshot has a GPU's state of format {version}; this program "
+                f"reads {STATE_VERSION}"
+            )
+
     def load(self, state: dict[str, Any], resume: Resume) -> None:
+        self.check(state)
         if isinstance(self.capture, CaptureToFile) and state["contexts"]:
             self.capture.stop("a capture has no snapshot's contexts, so it ends here")
         self.reset()

@@ -64,6 +64,13 @@ def load_context(context: Context, state: dict[str, Any], resume: Resume) -> Non
     if latched is not None:
         context.latched = protocol.LatchedError.unpack(latched, 0, len(latched))
     _load_untaken(context, state, things, works, submissions)
+    for build in context.under_way:
+        built = build.join()
+        if built.status != Status.SUCCESS:
+            reason = built.log.partition("\n")[0] or built.status.name
+            raise ValueError(
+                f"{context.gpu.name}: a program of the snapshot cannot be built: {reason}"
+            )
     for ring in context.rings:
         context.expect(ring)
 
@@ -168,7 +175,11 @@ def _recreate(context: Context, thing: Object) -> None:
         operate("program", thing.number, binary)
         if context.gpu.limits.has_groups:
             for size in thing.groups:
-                give_groups(context, thing, size)
+                if reason := give_groups(context, thing, size):
+                    raise ValueError(
+                        f"{context.gpu.name}: a program of the snapshot cannot be compiled for"
+                        f" work-groups of {size}: {reason}"
+                    )
     elif isinstance(thing, Kernel) and thing.program is not None:
         assert thing.description is not None
         operate("kernel", thing.number, thing.program.number, thing.description.name)
@@ -199,11 +210,15 @@ def write_file(fd: int, data: bytes) -> None:
 def _load_build(context: Context, saved: list[Any] | None) -> Build | None:
     if saved is None:
         return None
-    recipe, key = _tuple(saved[0]), saved[1]
+    recipe, key, failure = _tuple(saved[0]), saved[1], saved[2]
+    builds = context.gpu.builds
+    if failure is not None:
+        failed = builds.failed(recipe, key, Status(failure[0]), failure[1])
+        context.keep(failed)
+        return failed
     same = (b for b in context.under_way if b.key == key and b.recipe == recipe)
     found = next(same, None)
     if found is None:
-        builds = context.gpu.builds
         found = builds.known(key) if recipe[0] == "binary" else builds.build(recipe)
         context.under_way.append(found)
     context.keep(found)

@@ -129,6 +129,8 @@ class Program(Object):
     """The worker has its binary."""
     groups: tuple[str, ...] = ()
     """Sizes of work-groups for which the worker has its kernels compiled."""
+    refused: tuple[str, ...] = ()
+    """Sizes for which its compiler was lost: no kernel of it runs in these."""
     kernels: int = 0
 
 

@@ -27,6 +27,7 @@ from gpu.core.objects import (
 from gpu.core.saved_fields import PLAIN, WORK
 from gpu.core.work import Submission, Work
 from gpu.host.builds import Build
+from gpu.opencl import Status
 
 
 def save_context(context: Context) -> dict[str, Any]:
@@ -277,10 +278,12 @@ def read_file(fd: int, size: int) -> bytes:
 
 
 def _build(build: Build | None) -> list[Any] | None:
+    """Its recipe, its key, and where it failed its status and log: it may not fail again."""
     if build is None:
         return None
-    build.join()
-    return [_plain(build.recipe), build.key]
+    built = build.join()
+    failure = None if built.status == Status.SUCCESS else [int(built.status), built.log]
+    return [_plain(build.recipe), build.key, failure]
 
 
 def _ranges(ranges: Iterable[tuple[Blob, int, int]]) -> list[list[int]]:

@@ -24,7 +24,7 @@ PLAIN: dict[type[Object], tuple[str, ...]] = {
         *("format", "pixel", "shape", "pitches", "extent"),
     ),
     Sampler: ("settings",),
-    Program: ("recipe", "is_loaded", "groups", "kernels"),
+    Program: ("recipe", "is_loaded", "groups", "refused", "kernels"),
     Kernel: (),
     Event: ("is_user", "is_profiling"),
     Mapping: ("ranges", "flags"),

@@ -310,7 +310,13 @@ class Schedule(Handles):
             latched, self.latched = self.latched, None
             return Status.SUCCESS, latched or protocol.LatchedError(index=0, opcode=0, error=0)
         if kind == "build":
-            return subject.join().status, None
+            built = subject.join()
+            if built.is_lost:
+                reason = built.log.strip()
+                self.gpu.board.log(
+                    f"{self.gpu.name}: context {self.label}: a program was not built: {reason}"
+                )
+            return built.status, None
         if kind == "build_info":
             return Status.SUCCESS, build_info(subject)
         if kind == "event":

@@ -7,7 +7,7 @@ process, waited for, so that what a launch computes never depends on the host's 
 
 from __future__ import annotations
 
-from gpu.core.objects import Kernel, Program
+from gpu.core.objects import Kernel, Program, RefusedError
 from gpu.core.schedule import Schedule
 from gpu.opencl import Status
 
@@ -48,30 +48,47 @@ def _divisor(size: int, most: int) -> int:
 
 
 def compile_for(context: Schedule, kernel: Kernel, local_size: tuple[int, ...]) -> None:
-    """Have the worker know a kernel's code for groups of this size."""
+    """Have the worker know a kernel's code for groups of this size. RefusedError where the compiler
+    was lost over it: which code runs must not depend on the host's time or memory, as results may
+    differ in their last bits."""
     program = kernel.program
     assert program is not None
     size = "-".join(str(each) for each in (*local_size, 1, 1)[:3])
-    if size in program.groups or size == "1-1-1" or len(program.groups) >= MAX_SIZES:
+    if size in program.refused:
+        raise RefusedError(Status.OUT_OF_RESOURCES)
+    is_full = len(program.groups) + len(program.refused) >= MAX_SIZES
+    if size in program.groups or size == "1-1-1" or is_full:
         return
+    reason = give_groups(context, program, size)
+    if reason:
+        program.refused = (*program.refused, size)
+        gpu = context.gpu
+        gpu.board.log(
+            f"{gpu.name}: context {context.label}: no kernel of a program runs in work-groups of"
+            f" {size}, for which it could not be compiled: {reason}"
+        )
+        raise RefusedError(Status.OUT_OF_RESOURCES)
     program.groups = (*program.groups, size)
-    give_groups(context, program, size)
 
 
-def give_groups(context: Schedule, program: Program, size: str) -> None:
-    """Compile a program for groups of one size, wait for it, and let the worker know. Where that
-    fails, the kernels run as they are, and a line in the log says so, once."""
+def give_groups(context: Schedule, program: Program, size: str) -> str:
+    """Compile a program for groups of one size, wait for it, and let the worker know. Where the
+    compiler says that it can not, which it always will, the kernels run as they are, and a line in
+    the log says so, once. Where it was lost, why."""
     assert program.build is not None
     base = program.build.join()
     built = context.gpu.builds.build(("group", size, base.recipe), base.binary).join()
+    if built.is_lost:
+        return built.log.strip()
     if built.status != Status.SUCCESS and not context.gpu.has_slow_groups:
         context.gpu.has_slow_groups = True
         reason = ascii(built.log.strip()[:80])  # the guest may have chosen it
         context.gpu.board.log(
-            f"{context.gpu.name}: a program could not be compiled for work-groups of {size}, and"
+            f"{context.gpu.name}: a program can not be compiled for work-groups of {size}, and"
             f" runs slower in them: {reason}"
         )
     objects = {name: code for name, code in built.objects if base.kernel(name) is not None}
     if objects:
         context.operate("group", program.number, size, objects)
         context.link.flush()  # nothing of it is held here
+    return ""

@@ -24,6 +24,9 @@ from gpu.opencl import Status
 
 MAX_CACHE = 512 << 20
 """Bytes of results that are kept on disk."""
+MAX_FAILURES = 64
+MAX_FAILED_BYTES = 4 << 20
+"""Builds that failed, and bytes of their logs, that are remembered while the machine lives."""
 FORMAT = b"hypervisor-gpu-5"
 _FAILURES = {
     "build": Status.BUILD_PROGRAM_FAILURE,
@@ -36,9 +39,16 @@ _FAILURES = {
 class Build:
     """A build, done or under way in a process of its own."""
 
-    def __init__(self, builds: Builds, recipe: Recipe, key: str, binary: bytes = b"") -> None:
+    def __init__(
+        self,
+        builds: Builds,
+        recipe: Recipe,
+        key: str,
+        binary: bytes = b"",
+        result: Built | None = None,
+    ) -> None:
         """`recipe` is ("binary", key) for what must be in the cache. `binary` is what the recipe
-        within a recipe "group" was built to."""
+        within a recipe "group" was built to. `result` is what is known to come of it."""
         self.recipe = recipe
         self.key = key
         self.users = 0
@@ -48,14 +58,16 @@ class Build:
         self._admit: Callable[[Build, int], bool] = _always
         self._builds = builds
         self._worker: Worker | None = None
-        self._built: Built | None = builds.cached(key)
+        self._built: Built | None = result or builds.cached(key)
         if self._built is None and recipe[0] == "binary":
             self._built = Built(Status.INVALID_BINARY)
-        elif self._built is None:
+        if self._built is None:
+            self._built = builds.failure(key)
+        if self._built is None:
             try:
                 self._worker = builds.start(recipe, binary)
             except WorkerLostError as error:
-                self._built = Built(_FAILURES[recipe[0]], f"{error}\n")
+                self._built = Built(_FAILURES[recipe[0]], f"{error}\n", is_lost=True)
 
     @property
     def is_running(self) -> bool:
@@ -100,6 +112,9 @@ class Builds:
     def __init__(self, workers: Workers, folder: Path | None = None) -> None:
         self._workers = workers
         self._folder = folder or _cache_folder()
+        self._failures: dict[str, Built] = {}
+        """What the compiler refused, by key. Not on disk: what it had too little of may be there
+        another day."""
 
     def build(self, recipe: Recipe, binary: bytes = b"") -> Build:
         return Build(self, recipe, self.key_of(recipe), binary)
@@ -107,6 +122,10 @@ class Builds:
     def known(self, key: str) -> Build:
         """The build of a binary that the cache has."""
         return Build(self, ("binary", key), key)
+
+    def failed(self, recipe: Recipe, key: str, status: Status, log: str) -> Build:
+        """A build that failed before."""
+        return Build(self, recipe, key, result=Built(status, log))
 
     def key_of(self, recipe: Recipe) -> str:
         device = self._workers.describe()
@@ -125,12 +144,29 @@ class Builds:
             built = parse(worker.receive(), failure, key, recipe)
         except WorkerLostError as error:
             reason = "it took too long" if "took more" in str(error) else "the compiler failed"
-            return Built(failure, f"{reason}\n")
+            return Built(failure, f"{reason}\n", is_lost=True)
         finally:
             worker.close()
         if built.status == Status.SUCCESS:
             self._keep(key, {**plain(built), "recipe": _plain(recipe)})
+        else:
+            self._remember(key, built)
         return built
+
+    def failure(self, key: str) -> Built | None:
+        """A failure that is remembered, so that building the same again costs nothing."""
+        built = self._failures.pop(key, None)
+        if built is not None:
+            self._failures[key] = built  # the last to be forgotten
+        return built
+
+    def _remember(self, key: str, built: Built) -> None:
+        failures = self._failures
+        failures[key] = built
+        while len(failures) > MAX_FAILURES or sum(b.size for b in failures.values()) > (
+            MAX_FAILED_BYTES
+        ):
+            del failures[next(iter(failures))]
 
     def cached(self, key: str) -> Built | None:
         """A result that is on disk."""

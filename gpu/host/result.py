@@ -68,6 +68,8 @@ class Built:
     recipe: Recipe = ()
     objects: tuple[tuple[str, bytes], ...] = ()
     """Of a recipe "group": kernels' names and code."""
+    is_lost: bool = False
+    """Its compiler was ended, or did not start: what comes of the recipe next time may be else."""
 
     @property
     def size(self) -> int:

@@ -465,6 +465,11 @@ class VirtioGpu(VirtioDevice):
             "parked": self._parked.save(self.queues),
         }
 
+    def check_shape(self, state: dict[str, Any]) -> None:
+        super().check_shape(state)
+        if self.core is not None and state["core"] is not None:
+            self.core.check(state["core"])
+
     def load(self, state: dict[str, Any]) -> None:
         self._forget()
         self.resources.load(state["resources"])

@@ -43,6 +43,8 @@ def _run(
     check_scope(queue, kernel)
     arguments, objects = _needed(context, kernel)
     if not launch.is_ready:
+        if launch.local_size is not None and context.gpu.limits.has_groups and not context.lost:
+            compile_for(context, kernel, launch.local_size)
         if len(kernel.launches) >= _MOST_KNOWN:
             context.hold(-len(kernel.launches) * _LAUNCH_BYTES)
             kernel.host -= len(kernel.launches) * _LAUNCH_BYTES
@@ -51,8 +53,6 @@ def _run(
         kernel.host += _LAUNCH_BYTES
         kernel.launches[grid] = launch
         launch.is_ready = True
-        if launch.local_size is not None and context.gpu.limits.has_groups and not context.lost:
-            compile_for(context, kernel, launch.local_size)
     work = Work(queue, launch.operation, launch.cost, objects)
     work.arguments = arguments
     work.items = launch.items

@@ -186,7 +186,7 @@ def _start(context: Schedule, program: Program, recipe: Recipe | None) -> None:
     if program.is_loaded:
         context.operate("drop", program.number)
         program.is_loaded = False
-        program.groups = ()
+        program.groups = program.refused = ()
     submission = context.submission
     assert submission is not None
     cost = context.gpu.options.model.build if context.gpu.is_modelled else 0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from gpu import protocol as p
+from gpu.host import builds
 from gpu.host.result import scrub
 from gpu.opencl import Status
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
@@ -203,6 +207,72 @@ def test_compile_with_a_header_and_link(guest: GuestBench) -> None:
 
 def test_program_that_is_used_can_not_be_built_anew(built: GuestBench) -> None:
     assert built.status_of(p.BuildProgram(program=10)) == Status.INVALID_OPERATION
+
+
+def test_build_that_failed_costs_nothing_again(
+    guest: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = b"__kernel void broken(__global int *a) { a[0] = nonsense; }"
+    started = count_starts(monkeypatch)
+    guest.do(*(p.CreateProgram(id=n, context=CONTEXT, source=source) for n in (10, 11)))
+
+    statuses = [guest.status_of(p.BuildProgram(program=n)) for n in (10, 11, 10)]
+    logs = {guest.ask(p.GetProgramBuild(program=n)).log for n in (10, 11)}
+
+    assert statuses == [Status.BUILD_PROGRAM_FAILURE] * 3
+    assert len(started) == 1
+    assert len(logs) == 1
+    assert b"nonsense" in logs.pop()
+
+
+def test_failures_that_are_remembered_are_few(
+    guest: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builds, "MAX_FAILURES", 1)
+    started = count_starts(monkeypatch)
+    guest.do(*(p.CreateProgram(id=n, context=CONTEXT, source=b"broken %d" % n) for n in (10, 11)))
+
+    for n in (10, 11, 11, 10):
+        guest.status_of(p.BuildProgram(program=n))
+
+    assert [recipe[1] for recipe in started] == [b"broken 10", b"broken 11", b"broken 10"]
+
+
+def test_build_whose_compiler_is_lost_is_tried_again(
+    guest: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = b"__kernel void again(__global int *a) { a[0] = 1; }"
+    guest.do(p.CreateProgram(id=10, context=CONTEXT, source=source))
+    guest.bench.messages.clear()
+
+    with monkeypatch.context() as patch:
+        start = builds.Builds.start
+        patch.setattr(builds.Builds, "start", lambda *given: killed(start(*given)))
+        first = guest.status_of(p.BuildProgram(program=10))
+    second = guest.status_of(p.BuildProgram(program=10))
+
+    assert (first, second) == (Status.BUILD_PROGRAM_FAILURE, Status.SUCCESS)
+    assert guest.bench.messages == [
+        "gpu0: context test: a program was not built: the compiler failed"
+    ]
+
+
+def count_starts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The recipes of compilers that are started from now on."""
+    started = []
+    start = builds.Builds.start
+
+    def spy(of: builds.Builds, recipe: tuple[Any, ...], binary: bytes) -> Any:
+        started.append(recipe)
+        return start(of, recipe, binary)
+
+    monkeypatch.setattr(builds.Builds, "start", spy)
+    return started
+
+
+def killed(worker: builds.Worker) -> builds.Worker:
+    os.kill(worker.pid, signal.SIGKILL)
+    return worker
 
 
 def test_failed_build_can_be_mended(guest: GuestBench) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import struct
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import cbor2
 import pytest
 
 from gpu import protocol as p
 from gpu.core.context import Context
+from gpu.core.gpu import STATE_VERSION
 from gpu.core.load import write_file
 from gpu.core.save import read_file
+from gpu.host.builds import Builds
+from gpu.host.process import WorkerLostError
 from gpu.opencl import Status
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
 
@@ -227,6 +232,107 @@ def test_contents_of_a_released_buffer_are_saved_for_who_waits_to_read_it(
     after.do(p.SetUserEventStatus(event=40, status=0), ring=1)
 
     assert after.read(0, 128) == bytes([5]) * 128
+
+
+def test_build_that_failed_is_failed_after_a_restore(
+    before: GuestBench, after: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before.do(p.CreateProgram(id=10, context=CONTEXT, source=ADD.encode()))
+    with monkeypatch.context() as patch:
+        patch.setattr(Builds, "start", lost)
+        patch.setattr(Builds, "cached", lambda builds, key: None)
+        before.status_of(p.BuildProgram(program=10))
+
+    move(before, after)
+    info = after.ask(p.GetProgramBuild(program=10))
+
+    assert (info.build_status, info.log) == (-2, b"there is no process\n")
+
+
+def test_snapshot_whose_program_is_not_built_here_is_refused(
+    before: GuestBench, after: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before.program(10, ADD)
+    monkeypatch.setattr(Builds, "start", lost)
+    monkeypatch.setattr(Builds, "cached", lambda builds, key: None)
+
+    with pytest.raises(ValueError, match="gpu0: a program of the snapshot cannot be built: there"):
+        move(before, after)
+
+
+def test_snapshot_whose_kernels_have_no_such_code_here_is_refused(
+    before: GuestBench, after: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = p.NdRange(
+        queue=QUEUE, kernel=30, dimensions=1, global_size=(64, 1, 1), local_size=(8, 0, 0)
+    )
+    before.program(10, ADD)
+    before.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=256),
+        p.CreateKernel(id=30, program=10, function_name=b"add"),
+        p.SetArgumentObject(kernel=30, index=0, object=20),
+        p.SetArgument(kernel=30, index=1, value=struct.pack("<I", 7)),
+        run,
+    )
+    cached = Builds.cached
+    group = before.gpu.builds.key_of(("group", "8-1-1", before.context.table[10].build.recipe))
+    monkeypatch.setattr(Builds, "start", lost)
+    monkeypatch.setattr(
+        Builds, "cached", lambda builds, key: None if key == group else cached(builds, key)
+    )
+
+    with pytest.raises(ValueError, match="for work-groups of 8-1-1: there is no process"):
+        move(before, after)
+
+
+def lost(builds: Builds, recipe: tuple[Any, ...], binary: bytes) -> Any:
+    raise WorkerLostError("there is no process")
+
+
+def test_state_of_another_version_is_refused(before: GuestBench) -> None:
+    state = before.gpu.save()
+    state["version"] = 0
+
+    with pytest.raises(ValueError, match="gpu0: the snapshot has a GPU's state of format 0; this"):
+        before.gpu.load(state, lambda context, ring, tag: lambda: None)
+
+
+def test_state_has_another_version_where_it_has_another_shape(before: GuestBench) -> None:
+    """Who changes what snapshots have gives STATE_VERSION, and this, new values."""
+    before.program(10, ADD)
+    before.do(
+        p.CreateBuffer(id=20, context=CONTEXT, size=256),
+        p.CreateSubBuffer(id=21, buffer=20, origin=128, size=128),
+        p.CreateImage(
+            id=22, context=CONTEXT, type=0x10F1, channel_order=0x10B5, channel_type=0x10DA,
+            width=8, height=8,
+        ),
+        p.CreateSampler(id=23, context=CONTEXT, normalized=0, addressing=0x1131, filter=0x1140),
+        p.CreateBuffer(id=25, context=CONTEXT, size=128, blob=BULK),
+        p.MapBuffer(queue=QUEUE, buffer=25, flags=2, size=128, id=24),
+        p.CreateKernel(id=30, program=10, function_name=b"add"),
+        p.SetArgumentObject(kernel=30, index=0, object=20),
+        p.SetArgument(kernel=30, index=1, value=struct.pack("<I", 7)),
+        p.CreateUserEvent(id=40, context=CONTEXT),
+        p.NdRange(queue=QUEUE, kernel=30, dimensions=1, global_size=(64, 1, 1)),
+    )  # fmt: skip
+    run = p.NdRange(queue=QUEUE, kernel=30, dimensions=1, global_size=(64, 1, 1), wait=(40,))
+    before.submit_bytes(run.encode() + p.GetEventStatus(event=40).encode(p.AnswerPlace(1, 0, 64)))
+
+    shape = sorted(shape_of(before.gpu.save(), ""))
+
+    digest = hashlib.sha256("\n".join(shape).encode()).hexdigest()[:16]
+    assert (STATE_VERSION, digest) == (1, "87eabf7268a94116")
+
+
+def shape_of(value: Any, path: str) -> set[str]:
+    """The paths of all names in plain data."""
+    if isinstance(value, dict):
+        path = f"{path}{value.get('class', '')}"
+        return {path}.union(*(shape_of(each, f"{path}.{name}") for name, each in value.items()))
+    if isinstance(value, list):
+        return {path}.union(*(shape_of(each, f"{path}[]") for each in value))
+    return {path}
 
 
 def test_files_are_read_and_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from gpu.core.link import Link
 from gpu.core.work_groups import MAX_SIZES, choose
 from gpu.host.builds import Builds
 from gpu.host.process import WorkerLostError
+from gpu.host.result import Built
+from gpu.opencl import Status
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
 from gpu.worker.groups import Groups
 
@@ -99,15 +101,15 @@ def test_grids_of_any_width_follow_each_other(reverse: GuestBench) -> None:
     assert guest.read(32, 4 * ITEMS) == reversed_groups(8, offset=8)
 
 
-def test_where_it_cannot_be_compiled_the_kernel_runs_as_it_is(
+def test_where_the_compiler_can_not_the_kernel_runs_as_it_is(
     reverse: GuestBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(builds: Builds, recipe: tuple[Any, ...], binary: bytes) -> Any:
-        raise WorkerLostError("there is no process")
+    def refuse(builds: Builds, worker: Any, recipe: tuple[Any, ...], key: str) -> Built:
+        worker.close()
+        return Built(Status.BUILD_PROGRAM_FAILURE, "not for these\n")
 
-    monkeypatch.setattr(Builds, "start", fail)
+    monkeypatch.setattr(Builds, "finish", refuse)
     sent = sizes_sent(reverse, monkeypatch)
-
     reverse.gpu.has_slow_groups = False
     reverse.bench.messages.clear()
 
@@ -118,9 +120,37 @@ def test_where_it_cannot_be_compiled_the_kernel_runs_as_it_is(
     assert sent == []
     assert computed == reversed_groups(4)
     assert reverse.bench.messages == [
-        "gpu0: a program could not be compiled for work-groups of 4-1-1, and runs slower in them:"
-        " 'there is no process'"
+        "gpu0: a program can not be compiled for work-groups of 4-1-1, and runs slower in them:"
+        " 'not for these'"
     ]
+
+
+def test_where_the_compiler_is_lost_no_other_code_runs_instead(
+    reverse: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would depend on the host's time which code computes, and so perhaps the last bits."""
+    started: list[Any] = []
+
+    def be_lost(builds: Builds, recipe: tuple[Any, ...], binary: bytes) -> Any:
+        started.append(recipe[:2])
+        raise WorkerLostError("there is no process")
+
+    monkeypatch.setattr(Builds, "start", be_lost)
+    reverse.bench.messages.clear()
+    reverse.do(p.FillBuffer(queue=QUEUE, buffer=20, size=4 * ITEMS, pattern=b"x"))
+
+    refused = [reverse.status_of(launch(64)) for _ in range(2)]
+    left = reverse.read(0, 4 * ITEMS)
+    reverse.do(launch(1))
+
+    assert refused == [Status.OUT_OF_RESOURCES] * 2
+    assert left == b"x" * (4 * ITEMS)
+    assert started == [("group", "64-1-1")]
+    assert reverse.bench.messages == [
+        "gpu0: context test: no kernel of a program runs in work-groups of 64-1-1, for which it"
+        " could not be compiled: there is no process"
+    ]
+    assert reverse.read(0, 4 * ITEMS) == reversed_groups(1)
 
 
 def test_what_is_compiled_does_not_depend_on_what_the_disk_keeps(

@@ -74,6 +74,9 @@ class FakeCore:
             for context in self.made
         ]
 
+    def check(self, state):
+        pass
+
     def load(self, state, resume):
         self.made = []
         for label, waiting in state:
