@@ -300,7 +300,7 @@ def _fill_work(
     if saved["arguments"] is not None:
         work.arguments = tuple(_arguments(saved["arguments"], things))
     if not work.is_sent:
-        work.host = work.payload
+        work.host = work.held_bytes
 
 
 def _load_untaken(

@@ -65,16 +65,16 @@ class Schedule(Handles):
         queue, submission = work.queue, self.submission
         assert queue is not None
         assert submission is not None
+        work.waits = waits
         before = queue.tail if queue.is_in_order else queue.barrier
         if (before is not None and not before.is_sent) or (
             waits and not all(other.is_sent for other in waits)
         ):
-            work.host = work.payload
+            work.host = work.held_bytes
             self.hold(work.host)
         work.queued = submission.now
         work.submission = submission
         work.command = self.reading
-        work.waits = waits
         if event:
             self.table[event] = Event(
                 self.new_number(), queue.scope, work=work, is_profiling=queue.is_profiling
@@ -127,7 +127,8 @@ class Schedule(Handles):
             for other in work.dependents:
                 other.needs -= 1
                 other.start = max(other.start, work.end)
-                if work.status is not None and work.status < 0 and self._waits_for(other, work):
+                has_failed = work.status is not None and work.status < 0
+                if has_failed and other.status is None and self._waits_for(other, work):
                     other.status = Status.EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST
                 if not other.needs:
                     assert other.queue is not None

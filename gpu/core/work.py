@@ -10,6 +10,8 @@ from gpu.core.objects import Object, Queue
 from gpu.opencl import Status
 from gpu.protocol import AnswerPlace
 
+_WAIT_BYTES = 16
+"""Of each that a command waits for, which has it among its dependents."""
 Range = tuple[Blob, int, int]
 """A blob, an offset and a size."""
 Operation = tuple[Any, ...]
@@ -94,11 +96,12 @@ class Work:
         """None until known; an error below 0."""
 
     @property
-    def payload(self) -> int:
-        """Bytes that it brings to the worker."""
-        arguments = sum(each.size for each in self.arguments or () if each is not None)
+    def held_bytes(self) -> int:
+        """Of the hypervisor's memory: what it brings to the worker, and what it waits for."""
+        size = sum(each.size for each in self.arguments or () if each is not None)
         operation: Operation = self.operation or ()
-        return int(arguments + sum(len(each) for each in operation if isinstance(each, bytes)))
+        size += sum(len(each) for each in operation if isinstance(each, bytes))
+        return int(size + _WAIT_BYTES * len(self.waits))
 
     def drop_payload(self) -> None:
         """The worker has it, and who holds on to an event needs no more of it than its name."""

@@ -36,6 +36,8 @@ _REQUESTS = 64
 """Requests of a client that may wait for the machine; no more is read before."""
 _MOST_CLIENTS = 16
 """At one place and at a time; each may have _WAITING bytes of the host's memory."""
+_STALLED = 60.0
+"""Seconds that a client which sends no more has to take its answers, and with them its place."""
 _LEAVING = 1.0
 """Seconds that clients have to take their last answers, when the server closes."""
 _BREATH = 0.1
@@ -152,7 +154,7 @@ class Server:
         try:
             self._talk(connection)
             connection.finish()
-            connection.flush()
+            connection.flush(_STALLED)
         finally:
             connection.close()
             with self._lock:

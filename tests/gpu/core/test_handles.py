@@ -217,8 +217,26 @@ def test_data_that_waits_to_be_written_is_bounded(bounded: GuestBench) -> None:
     bounded.do(p.SetUserEventStatus(event=30, status=0))
 
     assert error.error == Status.OUT_OF_HOST_MEMORY
-    assert waiting == 2 * OBJECT_BYTES + 3 * ROOM // 4
+    assert waiting == 2 * OBJECT_BYTES + 3 * (ROOM // 4 + 16)
     assert held(bounded) == 2 * OBJECT_BYTES
+
+
+def test_wait_lists_of_commands_that_wait_count(bounded: GuestBench) -> None:
+    bounded.do(p.CreateUserEvent(id=30, context=CONTEXT))
+    before = held(bounded)
+    marker = p.Marker(queue=QUEUE, wait=(30,) * 1024)
+
+    bounded.submit(marker)
+    waiting = held(bounded) - before
+    bounded.submit(*[marker] * 8)
+    error = bounded.ask(p.GetError(), ring=1)
+    most = held(bounded)
+    bounded.do(p.SetUserEventStatus(event=30, status=0), ring=1)
+
+    assert waiting >= 1024 * 16
+    assert error.error == Status.OUT_OF_HOST_MEMORY
+    assert 2 * waiting < most <= ROOM
+    assert held(bounded) == before
 
 
 def test_events_do_not_keep_what_was_written(bounded: GuestBench) -> None:
@@ -226,4 +244,4 @@ def test_events_do_not_keep_what_was_written(bounded: GuestBench) -> None:
 
     bounded.do(p.WriteBufferInline(queue=QUEUE, buffer=20, data=bytes(ROOM // 4), event=30))
 
-    assert bounded.context.table[30].work.payload == 0
+    assert bounded.context.table[30].work.held_bytes == 0

@@ -12,6 +12,7 @@ import pytest
 
 from hypervisor.events import MmioAccess, Reset
 from tools.errors import HostError
+from tools.monitor import server as monitor_server
 from tools.monitor.qmp import MOST_EVENTS
 from tools.monitor.server import MonitorServer, Place, PlaceError
 
@@ -299,6 +300,23 @@ def test_client_too_many_is_refused_with_a_sentence_until_one_leaves(place, runn
 
     assert all(greetings)
     assert b"has 16 clients, and that is all it takes" in refusal
+
+
+def test_client_that_sends_no_more_and_does_not_read_leaves_its_place(running, monkeypatch):
+    monkeypatch.setattr(monitor_server, "_STALLED", 0.1)
+    server = running.monitor
+    clients = [running.connect(server) for _ in range(16)]
+    for client in clients:
+        read_until(client, PROMPT)
+    for connection in server._server.connections():
+        connection.send(bytes(8 << 20))
+
+    for client in clients:
+        client.shutdown(socket.SHUT_WR)
+    wait_until(lambda: is_taken(running, server))
+
+    for client in clients:
+        client.close()
 
 
 def is_taken(running, server):

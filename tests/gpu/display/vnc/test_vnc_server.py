@@ -14,7 +14,7 @@ import asyncvnc
 import numpy as np
 import pytest
 
-from gpu.display.vnc import VncServer
+from gpu.display.vnc import VncServer, session
 from gpu.display.vnc.keys import KEYS, Keyboard
 from gpu.display.vnc.server import MAX_CLIENTS, MAX_POSTED
 from hypervisor.device import BackendError
@@ -181,6 +181,44 @@ def test_client_that_reads_nothing_does_not_hold_up_the_others(server, connect, 
     client.update()
 
     assert (client.screen[..., :3] == shown.pixels[..., :3]).all()
+
+
+def test_client_that_reads_nothing_leaves_its_place(server, connect, greet, shown, monkeypatch):
+    monkeypatch.setattr(session, "STALLED_SECONDS", 0.1)
+    shown.show(1000, 1000)
+    deaf = [connect(server, 0) for _ in range(MAX_CLIENTS)]
+
+    for client in deaf:
+        client.ask()
+
+    wait_until(lambda: is_let_in(server, greet))
+
+
+def test_client_that_sends_no_more_leaves_its_place(server, connect, greet, shown):
+    shown.show(1000, 1000)
+    deaf = [connect(server, 0) for _ in range(MAX_CLIENTS)]
+
+    for client in deaf:
+        client.ask()
+        client.socket.shutdown(socket.SHUT_WR)
+
+    wait_until(lambda: is_let_in(server, greet))
+
+
+def wait_until(condition):
+    """For what happens on another thread; fails where it does not."""
+    end = time.monotonic() + PROMPT_ENOUGH
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def is_let_in(server, greet):
+    try:
+        greet(server)
+    except (EOFError, ConnectionError):
+        return False
+    return True
 
 
 def test_more_clients_than_there_may_be_are_cut_off(server, connect, greet):
