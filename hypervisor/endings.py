@@ -50,11 +50,6 @@ class Endings:
         cause = hart.last_trap or "of an unknown cause"
         self.fail(hart, f"hart {hart.index} took a trap with no handler: {cause}")
 
-    def no_aarch32(self, hart: Hart) -> None:
-        """SPSR_EL1 was written with AArch32's User mode."""
-        sentence = f"hart {hart.index} prepared a return to AArch32 state, which it does not have"
-        self.fail(hart, f"{sentence}: ID_AA64PFR0_EL1 says AArch64 only")
-
     def hang(self) -> None:
         sentence = "the guest hangs: all harts wait, nothing is pending and no input is to come"
         self.fail(self._machine.cpu[0], sentence)

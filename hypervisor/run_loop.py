@@ -221,8 +221,6 @@ class RunLoop:
             machine.firmware.call(hart)
         elif reason == Reason.DOUBLE_FAULT:
             machine.endings.no_handler(hart)
-        elif reason == Reason.AARCH32:
-            machine.endings.no_aarch32(hart)
         elif reason >= Reason.BREAKPOINT:
             return self._stopped(hart, reason)
         return None

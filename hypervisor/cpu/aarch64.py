@@ -123,7 +123,6 @@ class Core(hart.Hart):
         self._seen = (False, False)
         self.cell.firmware_calls = 1
         self.cell.timer_changed = 0
-        self.cell.aarch32_asked = 0
         self._update_timers()
 
     def begin(self, pc: int, *arguments: int) -> None:
@@ -178,15 +177,10 @@ class Core(hart.Hart):
     # -- running ------------------------------------------------------------------------------
 
     def run(self) -> int:
-        if self.cell.aarch32_asked:
-            self.clock.deadline = 0
         reason = super().run()
         if self.cell.timer_changed:
             self.cell.timer_changed = 0
             self._update_timers()
-        if self.cell.aarch32_asked and reason == Reason.DEADLINE:
-            self.cell.aarch32_asked = 0
-            return Reason.AARCH32
         return reason
 
     def stop(self) -> None:
@@ -268,7 +262,6 @@ class Core(hart.Hart):
     def _load_registers(self, saved: Mapping[str, int]) -> None:
         super()._load_registers(saved)
         self.cell.timer_changed = 0
-        self.cell.aarch32_asked = 0
         self.registers["HCR_EL2"] = _HCR  # makes the engine look at all of the above
 
     def _restored(self, state: Mapping[str, Any]) -> None:

@@ -1,5 +1,5 @@
-"""The address an A64 load, store or atomic uses, from its encoding (Arm ARM C4.1, "Loads and
-Stores")."""
+"""The address that an A64 load, store, atomic or DC ZVA uses, from its encoding (Arm ARM C4.1,
+"Loads and Stores")."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ _WRAP = (1 << 64) - 1
 _ZERO = 31
 """As a base register this is sp, anywhere else zero."""
 _UXTW, _SXTW = 2, 6
+_DC_ZVA = 0xD50B_7420
 
 
 def data_address(word: int, pc: int, registers: Mapping[str, int]) -> int | None:
     """The lowest address that the instruction `word` at `pc` accesses, or None when it accesses no
     memory."""
+    if word & ~31 == _DC_ZVA:
+        return _general(registers, word & 31)
     if word >> 27 & 1 == 0 or word >> 25 & 1:
         return None
     group = word >> 28 & 3

@@ -7,9 +7,13 @@ X0 = 64
 SP = 312
 PC = 320
 PSTATE = 328
+HFLAGS = 336
+"""What translated code depends on, as it was worked out last."""
 SP_EL = 600
 """Four banked stack pointers; that of the present mode is in `SP` meanwhile."""
 ELR_EL1 = 576
+SCTLR_EL1 = 680
+CPACR_EL1 = 704
 TTBR0_EL1 = 776
 HCR_EL2 = 952
 ESR_EL1 = 992
@@ -85,6 +89,8 @@ EL1H_MASKED = 0x3C5
 """PSTATE at entry: EL1 with its own stack pointer, all interrupts masked."""
 
 UNDEFINED, SVC, PREFETCH_ABORT, DATA_ABORT, BREAKPOINT, HVC, SMC = 1, 2, 3, 4, 7, 11, 13
+STATE_FAULT = 12
+"""The engine's number for what traps to EL2, which no guest has: ours for `aarch64_checks`."""
 
 CAUSES = {
     UNDEFINED: "undefined instruction",
@@ -93,6 +99,7 @@ CAUSES = {
     DATA_ABORT: "data abort",
     BREAKPOINT: "breakpoint",
     HVC: "hypervisor call",
+    STATE_FAULT: "misaligned pc or sp, or illegal state",
     SMC: "secure monitor call",
 }
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from ctypes import c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from functools import cache
 
-from hypervisor.cpu import aarch64_env as env
 from hypervisor.cpu import (
+    aarch64_checks,
     aarch64_system,
     library,
     native,
@@ -22,12 +22,14 @@ from hypervisor.cpu import (
     native_faults,
     native_stops,
 )
+from hypervisor.cpu import aarch64_env as env
 
 FUNCTIONS = (
     "block",
     "exception",
     "translated",
     "synchronize",
+    *aarch64_checks.FUNCTIONS,
     *aarch64_system.FUNCTIONS,
     *native_faults.FUNCTIONS,
     *native_stops.FUNCTIONS,
@@ -48,9 +50,9 @@ seen:
   call void @put(ptr %hart, i64 {watch_code}, i64 1)
   br label %account
 account:
-  %is_fetch = icmp eq i64 %cause, {PREFETCH_ABORT}
-  br i1 %is_fetch, label %fetch, label %midway
-fetch:                             ; no block was entered: nothing to give back
+  switch i64 %cause, label %midway [ i64 {PREFETCH_ABORT}, label %outside
+                                     i64 {STATE_FAULT}, label %outside ]
+outside:                           ; no block was entered: nothing to give back
   call void @put(ptr %hart, i64 {previous_end}, i64 -1)
   br label %dispatch
 midway:
@@ -116,23 +118,15 @@ define i64 @read_counter(ptr %env, ptr %record) {{
   ret i64 %now
 }}
 
-; SPSR_EL1. An ERET to AArch32 at EL0, the one such state that the engine would enter, is made an
-; illegal one, and the run ends at the next safe point.
+; SPSR_EL1. AArch32's User mode, which the engine would return to, is made one that nobody has, so
+; that an ERET to it is illegal.
 define void @write_spsr(ptr %env, ptr %record, i64 %value) {{
   %field = call i64 @get(ptr %record, i64 {record_field})
   %mode = and i64 %value, 31
   %user = icmp eq i64 %mode, {AARCH32_USER}
-  br i1 %user, label %refuse, label %keep
-refuse:
   %reserved = or i64 %value, {AARCH32_RESERVED}
-  call void @put(ptr %env, i64 %field, i64 %reserved)
-  %hart = call ptr @hart_of(ptr %record)
-  call void @put(ptr %hart, i64 {aarch32_asked}, i64 1)
-  %clock = call ptr @pointer(ptr %hart, i64 {clock})
-  call void @put(ptr %clock, i64 {deadline}, i64 0)
-  ret void
-keep:
-  call void @put(ptr %env, i64 %field, i64 %value)
+  %kept = select i1 %user, i64 %reserved, i64 %value
+  call void @put(ptr %env, i64 %field, i64 %kept)
   ret void
 }}
 
@@ -283,8 +277,12 @@ def callbacks() -> Mapping[str, int]:
     words |= {name: getattr(env, name) for name in ("PC", "PSTATE")}
     words |= {name: getattr(env, name) for name in ("PREFETCH_ABORT", "HVC", "SMC")}
     words |= {name: getattr(env, name) for name in ("AARCH32_USER", "AARCH32_RESERVED")}
+    words |= aarch64_checks.words()
     words["record_field"] = aarch64_system.RECORD_FIELD
     text = native.HELPERS + native_blocks.IR + native_code.IR
     text += native_faults.IR + native_stops.IR + _IR
+    text += aarch64_checks.IR + aarch64_checks.rules()
     text += "".join(_TIMER_IR.replace("TIMER", timer) for timer in ("cntp", "cntv"))
-    return native.compile_ir(text.format(**words), FUNCTIONS)
+    compiled = native.compile_ir(text.format(**words), FUNCTIONS)
+    aarch64_checks.interpose(compiled)
+    return compiled

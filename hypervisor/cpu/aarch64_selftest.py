@@ -1,7 +1,7 @@
 """Proves at start-up that this wheel's AArch64 core is what the machine relies on; see `selftest`.
 
 Offsets of the state are compared with the public register interface, and a few instructions run on
-a real core: exceptions, time, the exclusive monitor, an access to nothing and WFI.
+a real core: exceptions (some are ours, see `aarch64_checks`), time, the exclusive monitor and WFI.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ _MAIN = (
     0xC85F7C27,  # ldxr x7, [x1]
     0xF9000046,  # str  x6, [x2]           nothing is mapped there
     0xF9400046,  # ldr  x6, [x2]
+    0x1E6E1000,  # fmov d0, #1             CPACR_EL1 does not let it
+    0xD2800109,  # mov  x9, #8
+    0x9100013F,  # mov  sp, x9
+    0xF94003E6,  # ldr  x6, [sp]           misaligned
     0x14000001,  # b    .+4
     0xD53BE048,  # mrs  x8, cntvct_el0
     _WFI,
@@ -55,10 +59,10 @@ _STORES = (
     0x14000001,  # b    .+4
     0xD503207F,  # wfi
 )
-_CLASSES = 0x15003C2525
-"""SVC, undefined, BRK, two data aborts: as they were handled."""
-_UNITS = 4 * (len(_MAIN) - 4 + 4 * len(_HANDLER) + len(_HANDLER) - 1)
-"""Bytes retired: all but the four that were not executed, and one `add`."""
+_CLASSES = 0x15003C25250726
+"""SVC, undefined, BRK, two data aborts, floating point, sp alignment: as they were handled."""
+_UNITS = 4 * (len(_MAIN) - 6 + 6 * len(_HANDLER) + len(_HANDLER) - 1)
+"""Bytes retired: all but the six that were not executed, and one `add`."""
 _VALUE = 0x0123_4567_89AB_CDEF
 _VECTORS, _DATA = 0x800, 0x1000
 

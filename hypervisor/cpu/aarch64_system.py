@@ -102,8 +102,7 @@ def adapt(address: int, hart: HartCell, native: Mapping[str, int]) -> list[objec
     _answer_timers(find, hart, native)
     kept = _follow_maintenance(find, hart, native)
     _identify(find)
-    spsr = _known(find, _system(3, 0, 4, 0, 0))
-    spsr.opaque, spsr.write = ctypes.addressof(hart), native["write_spsr"]
+    _known(find, _system(3, 0, 4, 0, 0)).write = native["write_spsr"]
     for key in _monitors():  # their cycle counter is the host's clock
         record = find(key)
         if record is not None:

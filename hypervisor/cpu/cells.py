@@ -40,10 +40,9 @@ class Reason:
     FIRMWARE_CALL = 2
     DOUBLE_FAULT = 3
     CODE_CHECK = 4  # seen by `Hart.run` only
-    AARCH32 = 5  # the guest asked for a state that the core does not have
-    BREAKPOINT = 6
-    STEP = 7
-    WATCHPOINT = 8
+    BREAKPOINT = 5
+    STEP = 6
+    WATCHPOINT = 7
 
 
 TRAP_CAUSES = 32
@@ -82,7 +81,6 @@ class HartCell(ctypes.Structure):
         ("cntv_ctl", c_uint64),
         ("cntv_cval", c_uint64),
         ("timer_changed", c_uint64),  # 1: a timer's register was written
-        ("aarch32_asked", c_uint64),  # 1: SPSR_EL1 was written so that ERET would go to AArch32
         ("code_check", c_uint64),  # not 0: translations may be stale from the next block on
         ("tlb_stale", c_uint64),  # 1: another hart said that the TLB is, before this runs on
         ("ram_base", c_uint64),  # guest-physical
@@ -128,7 +126,6 @@ class HartCell(ctypes.Structure):
     cntv_ctl: int
     cntv_cval: int
     timer_changed: int
-    aarch32_asked: int
     code_check: int
     tlb_stale: int
     ram_base: int

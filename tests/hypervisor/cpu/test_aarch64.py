@@ -566,30 +566,6 @@ def test_watched_store_stops_after_an_access_to_two_pages_that_faulted(rig, stra
     assert reason == Reason.WATCHPOINT
 
 
-TO_AARCH32 = """
-    mov x2, 0x10
-    msr spsr_el1, x2
-    adr x2, user
-    msr elr_el1, x2
-    eret
-    nop
-user:
-    .inst 0xe3a00007        // mov r0, #7
-    .inst 0xeafffffe        // b .
-"""
-
-
-def test_return_to_aarch32_ends_the_run_in_aarch64(rig):
-    core = rig.load(TO_AARCH32)
-
-    reason = core.run()
-
-    assert reason == Reason.AARCH32
-    assert core.mode == "EL1"
-    assert core.pc == RAM + 6 * 4
-    assert rig.clock.cell.units == 5 * 4
-
-
 def test_saved_program_status_keeps_what_returns_to_aarch64(rig):
     core = rig.run("ldr x2, =0xf00003c4\n msr spsr_el1, x2\n mrs x3, spsr_el1\n wfi")
 

@@ -3,132 +3,14 @@ D13.2.37), and the instructions that must not make one."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from dataclasses import dataclass
-
 import pytest
-from elftools.elf.elffile import ELFFile
 
-from hypervisor.cpu.aarch64 import FIQ, IRQ, Core
-from hypervisor.cpu.cells import NEVER, Reason
-from hypervisor.memory import Memory
-from hypervisor.time.clock import VirtualClock
+from hypervisor.cpu.aarch64 import FIQ, IRQ
 
-RAM = 0x4000_0000
-DATA = RAM + 0x8000
-LINK = f"SECTIONS {{ . = {RAM:#x}; .text : {{ *(.text*) }} }}"
-
-VECTORS = (
-    """
-    adr x0, vectors
-    msr vbar_el1, x0
-    ldr x1, =0x40008000
-    b main
-    .ltorg
-    .balign 2048
-vectors:
-"""
-    + "\n".join(
-        f"""
-    .balign 128
-    mov x25, #{vector}
-    mrs x20, esr_el1
-    mrs x21, elr_el1
-    mrs x22, far_el1
-    mrs x23, spsr_el1
-    mrs x24, daif
-    hvc #0"""
-        for vector in range(0, 0x800, 0x80)
-    )
-    + """
-    .balign 2048
-main:
-"""
-)
-TO_EL0 = """
-    msr spsr_el1, xzr
-    adr x2, user
-    msr elr_el1, x2
-    mov x2, #0
-    eret
-user:
-"""
-AT = " adr x19, at\nat: "
-"""Notes where the next instruction is."""
-
+TO_EL0, AT = " to_el0\n", " here\n"
 SAME_SP0, SAME, LOWER = 0x000, 0x200, 0x400
 ON_IRQ, ON_FIQ = 0x80, 0x100
 UNKNOWN, SVC, SYSTEM, INSTRUCTION_ABORT, DATA_ABORT, BRK = 0x00, 0x15, 0x18, 0x20, 0x24, 0x3C
-
-
-@dataclass
-class Taken:
-    """What a handler found."""
-
-    core: Core
-
-    def __getattr__(self, name: str) -> int:
-        register = {"vector": "x25", "esr": "x20", "elr": "x21", "far": "x22"}
-        register |= {"spsr": "x23", "daif": "x24", "at": "x19"}
-        return self.core.registers[register[name]]
-
-    @property
-    def exception_class(self) -> int:
-        return self.esr >> 26
-
-    @property
-    def syndrome(self) -> int:
-        return self.esr & 0x1FF_FFFF
-
-
-@pytest.fixture(scope="module")
-def assemble(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exceptions")
-    (folder / "link.ld").write_text(LINK)
-
-    def run(source):
-        (folder / "a.S").write_text(f".globl _start\n_start:\n{VECTORS}{source}\n")
-        command = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-freestanding-none"]
-        command += ["-mcpu=cortex_a76", "-nostdlib", "-static", f"-Wl,-T,{folder / 'link.ld'}"]
-        subprocess.run([*command, "-o", folder / "a.elf", folder / "a.S"], check=True)
-        with (folder / "a.elf").open("rb") as file:
-            return ELFFile(file).get_section_by_name(".text").data()
-
-    return run
-
-
-@pytest.fixture
-def take(assemble):
-    """`take(source, lines)`: run `source` with these interrupt lines high until a handler calls the
-    firmware."""
-    held = []
-
-    def run(source, lines=()):
-        clock = VirtualClock(0)
-        memory = Memory(RAM, 1 << 20)
-        memory.on_write.append(clock.cell)
-        core = Core(0, clock.cell)
-        held.extend((core, memory))
-        core.map_ram(RAM, memory.size, memory.host_address)
-        memory.write(RAM, assemble(source))
-        core.reset(firmware=False)
-        core.begin(RAM)
-        for number in lines:
-            core.interrupt(number).set(True)
-        reason = Reason.DEADLINE
-        for _ in range(10):
-            core.take_interrupt_lines()
-            clock.cell.deadline = NEVER
-            reason = core.run()
-            if reason == Reason.FIRMWARE_CALL:
-                break
-        assert reason == Reason.FIRMWARE_CALL, f"no handler was entered; pc {core.pc:#x}"
-        return Taken(core)
-
-    yield run
-    for each in held:
-        each.close()
 
 
 @pytest.mark.parametrize(
