@@ -31,12 +31,12 @@ from hypervisor.config.faults import (
 )
 from hypervisor.device import GpuHook, RequestFault
 from hypervisor.events import FaultInjected
+from hypervisor.interrupt_faults import STAGES, Sink, Stage
 
 if TYPE_CHECKING:
     from hypervisor.machine import Machine
 
 F = TypeVar("F", bound=Fault)
-Sink = Callable[[bool], None]
 
 
 class FaultError(ValueError):
@@ -84,7 +84,7 @@ class Faults:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self.injections: list[Injection] = []
-        self._stages: dict[str, list[_Stage]] = {}
+        self._stages: dict[str, list[Stage]] = {}
         """What is between each device's interrupt line and its controller's input."""
         self._sinks: dict[str, Sink] = {}
         self._is_loading = False
@@ -271,7 +271,7 @@ class Faults:
         machine, name = self._machine, fault.device
         stages = self._stages.setdefault(name, [])
         end = self._sinks.setdefault(name, machine.interrupt_sinks[name])
-        stage = _STAGES[type(fault)](injection, machine, end, lambda: self._is_loading)
+        stage = STAGES[type(fault)](injection, machine, end, lambda: self._is_loading)
         if stages:
             stages[-1].sink = stage.set
         else:
@@ -339,112 +339,3 @@ def _moved(bits: int, distance: int, size: int) -> int:
     """A register's bits as an access of `size` bytes sees them, `distance` bytes before it."""
     moved = bits << 8 * distance if distance >= 0 else bits >> -8 * distance
     return moved & ((1 << 8 * size) - 1)
-
-
-class _Stage:
-    """One fault on a line's way. `held`: what it does to the line now."""
-
-    def __init__(
-        self,
-        injection: Injection,
-        machine: Machine,
-        sink: Sink,
-        is_loading: Callable[[], bool],
-    ) -> None:
-        self.injection = injection
-        self.sink = sink
-        self.level = False
-        self.output = False
-        self.held = False
-        self.clock = machine.clock
-        self.device = injection.fault.device
-        self.timer = self.clock.timer(injection.name, self.due)
-        self._is_loading = is_loading
-
-    def begin(self, level: bool) -> None:
-        """Take a line that is at `level` now."""
-        self.level = self.output = level
-
-    def set(self, level: bool) -> None:
-        self.level = level
-        if not self._is_loading():
-            self.changed(level)
-        self.drive()
-
-    def drive(self) -> None:
-        output = self.passes()
-        if output != self.output:
-            self.output = output
-            self.sink(output)
-
-    def passes(self) -> bool:
-        """The level that goes on."""
-        return self.level and not self.held
-
-    def changed(self, level: bool) -> None:
-        """The level that comes in changed."""
-
-    def due(self) -> None:
-        """The stage's timer."""
-
-
-class _Lose(_Stage):
-    def changed(self, level: bool) -> None:
-        self.held = level and self.injection.takes(self.clock.now())
-        if self.held:
-            self.injection.say(f"the interrupt of {self.device} was lost")
-
-
-class _Delay(_Stage):
-    def changed(self, level: bool) -> None:
-        fault = self.injection.fault
-        assert isinstance(fault, DelayedInterrupt)
-        now = self.clock.now()
-        self.held = level and self.injection.takes(now)
-        if self.held:
-            self.timer.arm(now + fault.delay)
-            self.injection.say(
-                f"the interrupt of {self.device} comes {fault.delay / 1e6:g} ms late"
-            )
-        else:
-            self.timer.cancel()
-
-    def due(self) -> None:
-        self.held = False
-        self.drive()
-
-
-class _Raise(_Stage):
-    def begin(self, level: bool) -> None:
-        super().begin(level)
-        self.timer.arm(max(self.injection.fault.at, self.clock.now()))
-
-    def passes(self) -> bool:
-        return self.level or self.held
-
-    def due(self) -> None:
-        fault = self.injection.fault
-        assert isinstance(fault, SpuriousInterrupt)
-        now = self.clock.now()
-        if self.held:
-            self.held = False
-            self._arm_next(fault, now)
-        elif self.injection.takes(now):
-            self.held = True
-            self.timer.arm(now + fault.width)
-            self.injection.say(f"a spurious interrupt of {self.device}")
-        else:
-            self._arm_next(fault, now)
-        self.drive()
-
-    def _arm_next(self, fault: SpuriousInterrupt, now: int) -> None:
-        if fault.every is not None and self.injection.taken != fault.limit:
-            passed = max(now - fault.at, 0) // fault.every
-            self.timer.arm(fault.at + (passed + 1) * fault.every)
-
-
-_STAGES: dict[type[Fault], type[_Stage]] = {
-    LostInterrupt: _Lose,
-    DelayedInterrupt: _Delay,
-    SpuriousInterrupt: _Raise,
-}

@@ -14,19 +14,14 @@ arrive meanwhile are lost, and nothing is sent or shown twice.
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cbor2
-
-from hypervisor import state as machine_state
 from hypervisor.cpu.cells import NEVER
+from hypervisor.kept_states import HistoryError, KeptStates
 from hypervisor.outcome import Outcome
-from hypervisor.pages import PageStore, Slots, StoreFull
 from hypervisor.stops import Stop
 from hypervisor.time.clock import to_nanoseconds, to_units
 
@@ -34,14 +29,10 @@ if TYPE_CHECKING:
     from hypervisor.console import Step
     from hypervisor.machine import Machine
 
+__all__ = ["History", "HistoryError", "Moment", "why_not"]
+
 STORE = 1 << 30
 """Bytes of pages kept at most."""
-OVERHEAD = 256 << 20
-"""Bytes of all else that states hold, at most."""
-LEAST_SECONDS = 0.25
-"""Of host time between two states."""
-SHARE = 12
-"""States take one part in so many of the host's time."""
 _MARGIN = 1 << 14
 """Units before a moment from where every instruction is looked at."""
 _FURTHER = 16
@@ -49,10 +40,6 @@ _NEARBY = 1 << 20
 """Units that are run again in no time: under a millisecond of the guest's."""
 _TRAPS_IN_A_ROW = 64
 """Instructions that retire nothing one after another: each is a trap."""
-
-
-class HistoryError(Exception):
-    """The machine cannot be taken there: one sentence."""
 
 
 def why_not(machine: Machine) -> str:
@@ -85,17 +72,6 @@ class Moment:
         return to_nanoseconds(self.units)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _State:
-    """The machine at a safe point."""
-
-    units: int
-    cursor: int
-    """How many inputs had come in."""
-    slots: Slots
-    rest: bytes
-
-
 class History:
     """The past of `machine`, from now on. Used on its thread, between two runs."""
 
@@ -104,12 +80,9 @@ class History:
         if reason := why_not(machine):
             raise HistoryError(reason)
         self._machine = machine
-        self._store = PageStore(machine.memory, store)
-        self._states: list[_State] = []
         self._present: Moment | None = None
         """Where the machine was taken back from; None: it is there."""
         self._scripts: list[tuple[list[Step], int]] = []
-        self._due = 0.0
         self._stop_after = False
         machine.inputs.keeps_log = True
         self._recorded = machine.inputs.is_replaying
@@ -117,7 +90,8 @@ class History:
         if not self._recorded:
             machine.inputs.on_outside = self._outside
         machine.inputs.on_present = self._arrive
-        self._keep()
+        self._kept = KeptStates(machine, store, is_recorded=self._recorded)
+        self._kept.keep()
 
     def close(self) -> None:
         """Forget everything. A machine in the past goes on from there."""
@@ -131,7 +105,7 @@ class History:
         inputs.keeps_log = False
         if not self._recorded:
             inputs.trim(inputs.position)
-        self._store.close()
+        self._kept.close()
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -145,7 +119,7 @@ class History:
     @property
     def beginning(self) -> int:
         """Virtual time (ns) of the earliest moment that can be gone back to."""
-        return to_nanoseconds(self._states[0].units)
+        return to_nanoseconds(self._kept.first.units)
 
     @property
     def is_past(self) -> bool:
@@ -155,43 +129,24 @@ class History:
     @property
     def states(self) -> int:
         """How many are kept."""
-        return len(self._states)
+        return len(self._kept)
 
     @property
     def size(self) -> int:
         """Bytes of memory that they take."""
-        return self._store.used + self._overhead
-
-    @property
-    def _overhead(self) -> int:
-        states = sum(len(state.rest) + state.slots.nbytes for state in self._states)
-        return states + self._log_size
-
-    @property
-    def _log_size(self) -> int:
-        """What of the inputs is kept for the history alone."""
-        return 0 if self._recorded else self._machine.inputs.log_size
+        return self._kept.size
 
     # -- on the way -----------------------------------------------------------------------------
 
     def glance(self) -> None:
         """At a safe point of a run: keep a state now and then."""
-        if time.monotonic() >= self._due and self._machine.clock.cell.units > self._newest.units:
-            try:
-                self._keep()
-            except HistoryError as error:
-                self._machine.log(f"{error}: no more are kept")
-                self._due = math.inf
+        self._kept.glance()
 
     def changed(self) -> None:
         """A debugger has changed the machine: what was before cannot lead here."""
         self._machine.inputs.go_live()
         self._come_to_present()
-        states, self._states = self._states, []
-        for state in states:
-            self._store.drop(state.slots)
-        self._keep()
-        self._machine.inputs.trim(self._states[0].cursor)
+        self._kept.start_anew()
 
     # -- going back -----------------------------------------------------------------------------
 
@@ -203,9 +158,9 @@ class History:
         """The same, by virtual time."""
         units = min(to_units(nanoseconds), self.here.units)
         with self._travel(), self._machine.breakpoints.lifted():
-            if units < self._states[0].units:
+            if units < self._kept.first.units:
                 raise HistoryError(f"the history begins at {self.beginning / 1e9:.6f} s")
-            self._restore(self._nearest(units))
+            self._kept.restore(self._kept.nearest(units))
             self._do(self._machine.run_to, units)
         return self._outcome(self._machine.turns.index)
 
@@ -217,7 +172,7 @@ class History:
         with self._travel(), self._machine.breakpoints.lifted():
             before = self._instruction_before(now, hart)
             if before is None:
-                self._restore(self._states[0])
+                self._kept.restore(self._kept.first)
                 return Outcome("beginning", "the history begins here")
             self._go_to(before)
         return self._outcome(hart)
@@ -231,7 +186,7 @@ class History:
             found = self._last_stop(now)
             with self._machine.breakpoints.lifted():
                 if found is None:
-                    self._restore(self._states[0])
+                    self._kept.restore(self._kept.first)
                     return Outcome("beginning", "the history begins here")
                 moment, outcome = found
                 self._go_to(moment)
@@ -303,7 +258,7 @@ class History:
                 return outcome
 
     def _go_to(self, moment: Moment) -> None:
-        if moment.units < self._states[0].units:
+        if moment.units < self._kept.first.units:
             raise HistoryError(f"the history begins at {self.beginning / 1e9:.6f} s")
         machine = self._machine
         hart = machine.cpu[moment.hart]
@@ -316,14 +271,14 @@ class History:
                 if machine.clock.cell.units > moment.units or hart.executed > moment.executed:
                     break
                 self._do(machine.run_until, moment.hart, moment.executed)
-            if moment.units - margin <= self._states[0].units:
+            if moment.units - margin <= self._kept.first.units:
                 raise HistoryError(f"the moment at {moment.time / 1e9:.6f} s was not found again")
             margin = margin * _FURTHER or _MARGIN
 
     def _approach(self, units: int) -> None:
         """Restore the nearest state, and run to the last safe point that is known before there."""
-        state = self._nearest(units)
-        self._restore(state)
+        state = self._kept.nearest(units)
+        self._kept.restore(state)
         if units > state.units:
             self._do(self._machine.run_to, units)
 
@@ -340,9 +295,9 @@ class History:
         executed, pc = one.executed, one.pc
         margin = _MARGIN
         while True:
-            start = max(now.units - margin, self._states[0].units)
+            start = max(now.units - margin, self._kept.first.units)
             self._approach_in_stages(start)
-            if machine.clock.cell.units > now.units and start > self._states[0].units:
+            if machine.clock.cell.units > now.units and start > self._kept.first.units:
                 margin *= _FURTHER
                 continue
             last: Moment | None = None
@@ -359,27 +314,27 @@ class History:
                 last = Moment(machine.clock.cell.units, hart, one.executed, one.pc, True)
             if last is not None:
                 return last
-            if start <= self._states[0].units:
+            if start <= self._kept.first.units:
                 return None
             margin *= _FURTHER
 
     def _approach_in_stages(self, units: int) -> None:
         """The same, with a state kept a little before there: who steps back once does so again."""
         near = units - _NEARBY
-        if near > self._nearest(units).units:
+        if near > self._kept.nearest(units).units:
             self._approach(near)
             if self._machine.clock.cell.units < units:
-                self._keep()
+                self._kept.keep()
         self._approach(units)
 
     def _last_stop(self, now: Moment) -> tuple[Moment, Outcome] | None:
         """The last stop at a breakpoint or watchpoint before `now`."""
         machine = self._machine
         end = now.units
-        for state in reversed([each for each in self._states if each.units <= now.units]):
-            if state not in self._states:  # dropped for one that the runs below kept
+        for state in reversed([each for each in self._kept if each.units <= now.units]):
+            if state not in self._kept:  # dropped for one that the runs below kept
                 continue
-            self._restore(state)
+            self._kept.restore(state)
             found: tuple[Moment, Outcome] | None = None
             while True:
                 outcome = self._do(machine.run_to, end)
@@ -398,70 +353,13 @@ class History:
         if outcome.stop is None or not outcome.stop.device:
             return moment, outcome
         machine, found = self._machine, (moment, outcome)
-        self._approach(max(moment.units - _MARGIN, self._states[0].units))
+        self._approach(max(moment.units - _MARGIN, self._kept.first.units))
         while machine.clock.cell.units <= moment.units and self.here != moment:
             stepped = self._do(machine.step, moment.hart)
             same = stepped.stop is not None and stepped.stop.device == outcome.stop.device
             if same and self.here.units <= moment.units:
                 found = self.here, stepped
         return found
-
-    # -- states ---------------------------------------------------------------------------------
-
-    @property
-    def _newest(self) -> _State:
-        return self._states[-1]
-
-    def _nearest(self, units: int) -> _State:
-        """The last state at or before a clock."""
-        earlier = [state for state in self._states if state.units <= units]
-        return earlier[-1] if earlier else self._states[0]
-
-    def _keep(self) -> None:
-        machine = self._machine
-        began = time.monotonic()
-        rest = cbor2.dumps(machine_state.save(machine))
-        while True:
-            try:
-                slots = self._store.capture()
-                break
-            except StoreFull:
-                self._thin_out()
-        state = _State(machine.clock.cell.units, machine.inputs.position, slots, rest)
-        self._states.append(state)
-        self._states.sort(key=lambda each: each.units)
-        while len(self._states) > 2 and self._log_size > OVERHEAD // 2:
-            self._forget_beginning()
-        while len(self._states) > 2 and self._overhead > OVERHEAD:
-            self._thin_out()
-        now = time.monotonic()
-        self._due = now + max(LEAST_SECONDS, SHARE * (now - began))
-
-    def _thin_out(self) -> None:
-        """Drop the state whose loss is felt least: the longer ago, the fewer are kept."""
-        now = self._machine.clock.cell.units
-        states = self._states
-        inner = range(1, len(states) - 1)
-        if not inner:
-            raise HistoryError("the store for a history is too small for two states")
-
-        def loss(n: int) -> float:
-            gap = states[n + 1].units - states[n - 1].units
-            return gap / (abs(now - states[n].units) + 1)
-
-        self._store.drop(states.pop(min(inner, key=loss)).slots)
-
-    def _forget_beginning(self) -> None:
-        """So much has come in that it cannot all be kept: the history begins later."""
-        self._store.drop(self._states.pop(0).slots)
-        self._machine.inputs.trim(self._states[0].cursor)
-
-    def _restore(self, state: _State) -> None:
-        machine = self._machine
-        machine.host.forget()
-        self._store.restore(state.slots)
-        machine_state.load(machine, cbor2.loads(state.rest))
-        machine.inputs.go_back(state.cursor, None)
 
     # -- the present ----------------------------------------------------------------------------
 
@@ -471,10 +369,7 @@ class History:
             return False
         self._machine.inputs.go_live()
         self._arrive()
-        here = self._machine.clock.cell.units
-        for state in [each for each in self._states if each.units > here]:
-            self._states.remove(state)
-            self._store.drop(state.slots)
+        self._kept.drop_after(self._machine.clock.cell.units)
         return True
 
     def _arrive(self) -> None:

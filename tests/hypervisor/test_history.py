@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hypervisor import history as history_module
+from hypervisor import kept_states
 from hypervisor.console import Step
 from hypervisor.history import History, HistoryError
 
@@ -305,13 +305,13 @@ def test_closed_history_leaves_no_inputs_in_memory(worker):
 
 
 def test_history_begins_later_when_too_much_came_in(worker, monkeypatch):
-    monkeypatch.setattr(history_module, "OVERHEAD", 1 << 20)
+    monkeypatch.setattr(kept_states, "OVERHEAD", 1 << 20)
     machine = worker(source=ECHO)
     arrive = machine.inputs.connect("frame", "net0", lambda data: None)
     for _ in range(40):
         arrive(bytes(50_000))
         machine.run_to(machine.clock.cell.units + 50_000)
-        machine.history._keep()
+        machine.history._kept.keep()
     present, units = machine.state_sha256(), machine.clock.cell.units
 
     assert machine.inputs.log_size < 1 << 20
@@ -400,7 +400,7 @@ def test_small_store_keeps_fewer_states_and_works(worker, plain):
     machine.history = history = History(machine, 40 * 4096)
     for n in range(1, 60):
         machine.run_to(n * 1000)
-        history._keep()
+        history._kept.keep()
 
     assert history.size < 60 * 10_000
     assert history.states > 2
