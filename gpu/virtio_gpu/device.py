@@ -14,19 +14,18 @@ from typing import Any
 from pydantic import Field
 
 from gpu.core.gpu import Gpu
-from gpu.display import edid
 from gpu.display.options import DisplayOptions, serve
-from gpu.display.scanout import BYTES_PER_PIXEL, Picture, Rect, Scanout
+from gpu.display.scanout import Scanout
 from gpu.options import GpuOptions
 from gpu.protocol import CAPSET, VERSION
+from gpu.virtio_gpu import display
 from gpu.virtio_gpu.contexts import Contexts, Core, check_stream
+from gpu.virtio_gpu.display import DONE, Answer
 from gpu.virtio_gpu.fences import Fence, Fences
 from gpu.virtio_gpu.parked import Parked
 from gpu.virtio_gpu.protocol import (
     BLOB_MEM_GUEST,
     CAPSET_INFO,
-    DISPLAY,
-    EDID,
     EVENT_DISPLAY,
     F_CONTEXT_INIT,
     F_EDID,
@@ -36,19 +35,15 @@ from gpu.virtio_gpu.protocol import (
     FLAG_INFO_RING_IDX,
     HEADER,
     LAYOUTS,
-    MAX_SCANOUTS,
     MEMORY_ENTRY,
     Command,
     CommandError,
     Header,
     Response,
 )
-from gpu.virtio_gpu.resources import Resource, Resources, pixel_format
+from gpu.virtio_gpu.resources import Resource, Resources
 from hypervisor.device import Board, GpuHook, Register
 from hypervisor.device.virtio import CONFIG, Chain, VirtioDevice
-
-CURSOR_SIDE = 64
-"""Pixels of a cursor's sides (section 5.7.6.9)."""
 
 _CONTROL, _CURSOR = 0, 1
 _MAX_ENTRY_BYTES = (1 << 16) * MEMORY_ENTRY.size
@@ -96,19 +91,18 @@ class VirtioGpu(VirtioDevice):
 
     def __init__(self, name: str, options: Any, board: Board) -> None:
         super().__init__(name, options, board)
-        display = options.display
+        wanted = options.display
         self.core = open_core(name, options, board)
         self.features = F_EDID
         if self.core is not None:
             self.features |= F_VIRGL | F_RESOURCE_BLOB | F_CONTEXT_INIT
-        self.scanout = Scanout(display.width, display.height)
-        self.resources = Resources(board.memory, display.memory)
+        self.scanout = Scanout(wanted.width, wanted.height)
+        self.resources = Resources(board.memory, wanted.memory)
+        self.display = display.Display(self.scanout, self.resources)
         self.contexts = Contexts(self.core)
         self.fences = Fences(self._answer)
         self._parked = Parked(self.contexts)
-        self._shown = 0
-        """The resource that the scanout shows; 0: none."""
-        self.vnc = serve(name, board, display, self.scanout)
+        self.vnc = serve(name, board, wanted, self.scanout)
         board.seat.screens.append(self.resize)
         self.live = self.vnc is not None or (options.compute and options.timing == "host")
 
@@ -148,10 +142,7 @@ class VirtioGpu(VirtioDevice):
     def resize(self, width: int, height: int) -> None:
         """Give the display another size, as one drags a window: the driver is told, and follows
         if it likes."""
-        self.scanout.preferred = (
-            min(max(width, CURSOR_SIDE), edid.MAX_SIDE),
-            min(max(height, CURSOR_SIDE), edid.MAX_SIDE),
-        )
+        self.display.resize(width, height)
         self.events_read |= EVENT_DISPLAY
         self.config_changed()
 
@@ -181,7 +172,7 @@ class VirtioGpu(VirtioDevice):
                 self.contexts.ring(header.ctx_id, self._ring(header))
                 stream = request.rest(fields[0])
             else:
-                response, payload = _HANDLERS[command](self, request, *fields)
+                response, payload = self._do(command, request, fields)
         except CommandError as error:
             response = error.response
             self.complain(f"the driver's {_name(header.type)} was refused: {error}")
@@ -195,6 +186,12 @@ class VirtioGpu(VirtioDevice):
             return
         answer = header._replace(type=response, flags=flags).pack() + payload
         self._fence(chain, header, answer, stream)
+
+    def _do(self, command: Command, request: Request, fields: tuple[Any, ...]) -> Answer:
+        shows = display.HANDLERS.get(command)
+        if shows is not None:
+            return shows(self.display, *fields)
+        return _HANDLERS[command](self, request, *fields)
 
     def _parse(self, chain: Chain, header: Header) -> tuple[Command, Request, tuple[Any, ...]]:
         try:
@@ -245,172 +242,51 @@ class VirtioGpu(VirtioDevice):
     def _answer(self, chain: Chain, answer: bytes) -> None:
         self.complete(chain, chain.write(answer))
 
-    # -- display ------------------------------------------------------------------------------
-
-    def _get_display_info(self, request: Request) -> tuple[Response, bytes]:
-        width, height = self.scanout.preferred
-        displays = DISPLAY.pack(0, 0, width, height, 1, 0)
-        return Response.OK_DISPLAY_INFO, displays.ljust(MAX_SCANOUTS * DISPLAY.size, b"\0")
-
-    def _get_edid(self, request: Request, scanout: int) -> tuple[Response, bytes]:
-        self._check_scanout(scanout)
-        block = edid.edid(*self.scanout.preferred)
-        return Response.OK_EDID, EDID.pack(len(block), block)
-
-    def _set_scanout(
-        self, request: Request, x: int, y: int, width: int, height: int, scanout: int, number: int
-    ) -> tuple[Response, bytes]:
-        self._check_scanout(scanout)
-        if not number:
-            self._show(0, None)
-            return Response.OK_NODATA, b""
-        whole = self.resources.picture(number).picture()
-        if not width or not height or x + width > whole.width or y + height > whole.height:
-            raise CommandError(
-                Response.ERR_INVALID_PARAMETER,
-                f"{width} x {height} pixels at {x}, {y} are not all of resource {number}",
-            )
-        offset = y * whole.stride + 4 * x
-        self._show(number, Picture(width, height, whole.stride, offset, whole.format, whole.pixels))
-        return Response.OK_NODATA, b""
-
-    def _set_scanout_blob(
-        self,
-        request: Request,
-        *rectangle_and_more: int,
-    ) -> tuple[Response, bytes]:
-        _, _, width, height, scanout, number, _, _, form, stride, offset = rectangle_and_more
-        self._check_scanout(scanout)
-        if not number:
-            self._show(0, None)
-            return Response.OK_NODATA, b""
-        resource = self.resources.get(number)
-        if resource.backing is None:
-            raise CommandError(Response.ERR_UNSPEC, f"resource {number} has no memory to show")
-        try:
-            picture = Picture(width, height, stride, offset, pixel_format(form), resource.backing)
-        except ValueError as error:
-            raise CommandError(Response.ERR_INVALID_PARAMETER, str(error)) from None
-        if width * height * BYTES_PER_PIXEL > self.resources.quota.limit:
-            # Its pieces may be one page again and again: who looks at it holds them all.
-            raise CommandError(
-                Response.ERR_OUT_OF_MEMORY, "the picture is larger than the display's memory"
-            )
-        if picture.end > resource.backing.size:
-            raise CommandError(
-                Response.ERR_INVALID_PARAMETER, f"the picture leaves resource {number}"
-            )
-        self._show(number, picture)
-        return Response.OK_NODATA, b""
-
-    def _resource_flush(
-        self, request: Request, x: int, y: int, width: int, height: int, number: int
-    ) -> tuple[Response, bytes]:
-        self.resources.get(number)
-        if number == self._shown:
-            self.scanout.flush(Rect(x, y, width, height))
-        return Response.OK_NODATA, b""
-
-    def _show(self, number: int, picture: Picture | None) -> None:
-        self._shown = number
-        self.scanout.show(picture)
-
-    def _check_scanout(self, scanout: int) -> None:
-        if scanout:
-            raise CommandError(Response.ERR_INVALID_SCANOUT_ID, f"there is no display {scanout}")
-
-    # -- cursor -------------------------------------------------------------------------------
-
-    def _update_cursor(
-        self, request: Request, scanout: int, x: int, y: int, number: int, *hot_spot: int
-    ) -> tuple[Response, bytes]:
-        self._check_scanout(scanout)
-        image = None
-        if number:
-            picture = self.resources.picture(number).picture()
-            if (picture.width, picture.height) != (CURSOR_SIDE, CURSOR_SIDE):
-                raise CommandError(
-                    Response.ERR_INVALID_PARAMETER,
-                    f"a cursor has {picture.width} x {picture.height} pixels, not 64 x 64",
-                )
-            image = picture.read(Rect(0, 0, CURSOR_SIDE, CURSOR_SIDE))
-        self.scanout.set_cursor(image)
-        self.scanout.move_cursor(_signed(x), _signed(y))
-        return Response.OK_NODATA, b""
-
-    def _move_cursor(
-        self, request: Request, scanout: int, x: int, y: int, *unused: int
-    ) -> tuple[Response, bytes]:
-        self._check_scanout(scanout)
-        self.scanout.move_cursor(_signed(x), _signed(y))
-        return Response.OK_NODATA, b""
-
     # -- resources ----------------------------------------------------------------------------
-
-    def _create_2d(
-        self, request: Request, number: int, form: int, width: int, height: int
-    ) -> tuple[Response, bytes]:
-        self.resources.create_2d(number, form, width, height)
-        return Response.OK_NODATA, b""
 
     def _create_blob(
         self, request: Request, number: int, mem: int, flags: int, count: int, blob: int, size: int
-    ) -> tuple[Response, bytes]:
+    ) -> Answer:
         if mem != BLOB_MEM_GUEST:
             raise CommandError(
                 Response.ERR_INVALID_PARAMETER, f"blobs are guest memory here, not kind {mem}"
             )
         pieces = self.resources.parse_entries(request.rest(_entry_bytes(count)), count)
         self.resources.create_blob(number, size, pieces)
-        return Response.OK_NODATA, b""
+        return DONE
 
-    def _attach_backing(self, request: Request, number: int, count: int) -> tuple[Response, bytes]:
+    def _attach_backing(self, request: Request, number: int, count: int) -> Answer:
         resource = self.resources.get(number)
         pieces = self.resources.parse_entries(request.rest(_entry_bytes(count)), count)
         self.resources.attach(resource, pieces)
-        return Response.OK_NODATA, b""
+        return DONE
 
-    def _detach_backing(self, request: Request, number: int) -> tuple[Response, bytes]:
+    def _detach_backing(self, request: Request, number: int) -> Answer:
         resource = self.resources.get(number)
         self._lose_memory(resource)
         self.resources.detach(resource)
-        return Response.OK_NODATA, b""
+        return DONE
 
-    def _unref(self, request: Request, number: int) -> tuple[Response, bytes]:
+    def _unref(self, request: Request, number: int) -> Answer:
         resource = self.resources.get(number)
         self._lose_memory(resource)
-        if number == self._shown:
-            self._show(0, None)
-        self.resources.remove(number)
-        return Response.OK_NODATA, b""
+        self.display.remove(resource)
+        return DONE
 
     def _lose_memory(self, resource: Resource) -> None:
         """The guest takes a resource's memory back: nothing may read it any more."""
         self.contexts.forget(resource)
-        if resource.number == self._shown and resource.picture() is None:
-            self._show(0, None)
-
-    def _transfer_to_host_2d(
-        self, request: Request, x: int, y: int, width: int, height: int, offset: int, number: int
-    ) -> tuple[Response, bytes]:
-        picture = self.resources.picture(number)
-        if x + width > picture.width or y + height > picture.height:
-            raise CommandError(
-                Response.ERR_INVALID_PARAMETER,
-                f"{width} x {height} pixels at {x}, {y} are not all of resource {number}",
-            )
-        picture.transfer(Rect(x, y, width, height), offset)
-        return Response.OK_NODATA, b""
+        self.display.lose_memory(resource)
 
     # -- contexts -----------------------------------------------------------------------------
 
-    def _get_capset_info(self, request: Request, index: int) -> tuple[Response, bytes]:
+    def _get_capset_info(self, request: Request, index: int) -> Answer:
         if index or self.core is None:
             return Response.OK_CAPSET_INFO, CAPSET_INFO.pack(0, 0, 0)
         size = len(self.core.capset())
         return Response.OK_CAPSET_INFO, CAPSET_INFO.pack(CAPSET, VERSION, size)
 
-    def _get_capset(self, request: Request, capset: int, version: int) -> tuple[Response, bytes]:
+    def _get_capset(self, request: Request, capset: int, version: int) -> Answer:
         if capset != CAPSET or self.core is None:
             raise CommandError(
                 Response.ERR_INVALID_PARAMETER, f"there is no capability set {capset}"
@@ -419,24 +295,24 @@ class VirtioGpu(VirtioDevice):
 
     def _create_context(
         self, request: Request, length: int, context_init: int, name: bytes
-    ) -> tuple[Response, bytes]:
+    ) -> Answer:
         self.contexts.create(request.header.ctx_id, context_init, name[: min(length, 64)])
-        return Response.OK_NODATA, b""
+        return DONE
 
-    def _destroy_context(self, request: Request) -> tuple[Response, bytes]:
+    def _destroy_context(self, request: Request) -> Answer:
         number = request.header.ctx_id
         self.contexts.destroy(number)
         self.fences.end(number)
         self._go_on()
-        return Response.OK_NODATA, b""
+        return DONE
 
-    def _attach_resource(self, request: Request, number: int) -> tuple[Response, bytes]:
+    def _attach_resource(self, request: Request, number: int) -> Answer:
         self.contexts.attach(request.header.ctx_id, self.resources.get(number))
-        return Response.OK_NODATA, b""
+        return DONE
 
-    def _detach_resource(self, request: Request, number: int) -> tuple[Response, bytes]:
+    def _detach_resource(self, request: Request, number: int) -> Answer:
         self.contexts.detach(request.header.ctx_id, self.resources.get(number))
-        return Response.OK_NODATA, b""
+        return DONE
 
     # -- configuration and life cycle ---------------------------------------------------------
 
@@ -449,16 +325,9 @@ class VirtioGpu(VirtioDevice):
         return int(self.core is not None)
 
     def save(self) -> dict[str, Any]:
-        picture = self.scanout.picture
-        shown = None
-        if picture is not None:
-            place = (picture.width, picture.height, picture.stride, picture.offset)
-            shown = [self._shown, *place, int(picture.format)]
         return {
             **super().save(),
-            "resources": self.resources.save(),
-            "scanout": self.scanout.save(),
-            "shown": shown,
+            **self.display.save(),
             "core": None if self.core is None else self.core.save(),
             "contexts": self.contexts.save(),
             "fences": self.fences.save(self.queues),
@@ -472,8 +341,7 @@ class VirtioGpu(VirtioDevice):
 
     def load(self, state: dict[str, Any]) -> None:
         self._forget()
-        self.resources.load(state["resources"])
-        self.scanout.load(state["scanout"], self._shown_in(state["shown"]))
+        self.display.load(state)
         if self.core is not None:
             self.core.load(state["core"], self._signal_of)
         self.contexts.load(state["contexts"])
@@ -485,58 +353,26 @@ class VirtioGpu(VirtioDevice):
         """What a submission of a snapshot calls when it is complete."""
         return partial(self._signal, tag)
 
-    def _shown_in(self, shown: list[int] | None) -> Picture | None:
-        """The picture that a snapshot says is shown."""
-        if shown is None:
-            return None
-        try:
-            number, width, height, stride, offset, form = shown
-            resource = self.resources.get(number)
-            whole = resource.picture()
-            pixels = resource.backing if whole is None else whole.pixels
-            if pixels is None:
-                raise ValueError("the snapshot's display shows what has no memory")
-            size = resource.size if resource.backing is None or whole else resource.backing.size
-            picture = Picture(width, height, stride, offset, pixel_format(form), pixels)
-        except CommandError as error:
-            raise ValueError(f"the snapshot's display cannot be: {error}") from None
-        if picture.end > size:
-            raise ValueError("the snapshot's display shows more than there is")
-        self._shown = number
-        return picture
-
     def _forget(self) -> None:
         self.fences.reset()
         self.contexts.clear()
         self._parked.clear()
-        self._show(0, None)
-        self.scanout.set_cursor(None)
-        self.scanout.move_cursor(0, 0)
-        self.resources.clear()
+        self.display.clear()
 
 
-Handler = Callable[..., tuple[Response, bytes]]
+Handler = Callable[..., Answer]
 
 _HANDLERS: dict[Command, Handler] = {
-    Command.GET_DISPLAY_INFO: VirtioGpu._get_display_info,
-    Command.RESOURCE_CREATE_2D: VirtioGpu._create_2d,
     Command.RESOURCE_UNREF: VirtioGpu._unref,
-    Command.SET_SCANOUT: VirtioGpu._set_scanout,
-    Command.RESOURCE_FLUSH: VirtioGpu._resource_flush,
-    Command.TRANSFER_TO_HOST_2D: VirtioGpu._transfer_to_host_2d,
     Command.RESOURCE_ATTACH_BACKING: VirtioGpu._attach_backing,
     Command.RESOURCE_DETACH_BACKING: VirtioGpu._detach_backing,
     Command.GET_CAPSET_INFO: VirtioGpu._get_capset_info,
     Command.GET_CAPSET: VirtioGpu._get_capset,
-    Command.GET_EDID: VirtioGpu._get_edid,
     Command.RESOURCE_CREATE_BLOB: VirtioGpu._create_blob,
-    Command.SET_SCANOUT_BLOB: VirtioGpu._set_scanout_blob,
     Command.CTX_CREATE: VirtioGpu._create_context,
     Command.CTX_DESTROY: VirtioGpu._destroy_context,
     Command.CTX_ATTACH_RESOURCE: VirtioGpu._attach_resource,
     Command.CTX_DETACH_RESOURCE: VirtioGpu._detach_resource,
-    Command.UPDATE_CURSOR: VirtioGpu._update_cursor,
-    Command.MOVE_CURSOR: VirtioGpu._move_cursor,
 }
 
 
@@ -546,7 +382,3 @@ def _entry_bytes(count: int) -> int:
 
 def _name(number: int) -> str:
     return Command(number).name if number in set(Command) else f"command {number:#x}"
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 32) if value >> 31 else value
