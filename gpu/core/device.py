@@ -45,8 +45,9 @@ class Device:
         """Bytes of device memory in use."""
         self.host_used = 0
         """Bytes of the hypervisor's own memory that contexts have it hold."""
-        self.copied = 0
-        """Bytes copied only to bring guest memory to the device or back."""
+        self.bounced_bytes = 0
+        """Bytes copied because the device does not reach the guest memory that a command names: on
+        their way to it and back. What guests ask to be copied is not among them."""
         self.commands = 0
         self.is_modelled = options.timing != "host"
         """Whether completions have virtual times of the model's, or come when the host is done."""
@@ -91,7 +92,7 @@ class Device:
 
     def bring_in(self, blob: Blob, offset: int, size: int) -> None:
         """Guest memory is read as OpenCL has it: a worker that does not see it gets it now."""
-        self.copied += blob.copy_in(offset, size)
+        self.bounced_bytes += blob.copy_in(offset, size)
         if self.capture is not None:
             self.capture.reads(blob, offset, size)
 

@@ -51,7 +51,10 @@ class Gpu(Device):
 
     def describe(self) -> list[str]:
         """For a monitor: contexts, what is in flight, and the kernels that took most time."""
-        lines = [f"contexts: {len(self.contexts)}, commands so far: {self.commands}"]
+        lines = [
+            f"contexts: {len(self.contexts)}, commands so far: {self.commands}",
+            f"bytes copied because the device does not reach them: {self.bounced_bytes}",
+        ]
         for number, context in self.contexts.items():
             waiting = sum(map(len, context.rings.values()))
             lines.append(f"context {number} ({context.label}): {waiting} submissions in flight")

@@ -171,7 +171,7 @@ class Link:
                 raise self.worker.lose("the GPU's worker sent nonsense") from None
         self.replies[number] = [(index, code) for index, code in failed]
         self.arrived = number
-        self._gpu.copied += copied - self._copied
+        self._gpu.bounced_bytes += copied - self._copied
         self._copied = copied
 
     def take(self, message: int) -> list[tuple[Concern, Status]]:

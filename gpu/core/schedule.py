@@ -262,7 +262,7 @@ class Schedule(Handles):
         waiting.popleft()
         self.pending -= submission.weight
         for blob, offset, size in submission.outputs:
-            self.gpu.copied += blob.copy_out(offset, size)
+            self.gpu.bounced_bytes += blob.copy_out(offset, size)
         for answer in submission.answers:
             self._answer(*answer, at)
             self._forget(answer[3])

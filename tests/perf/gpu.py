@@ -66,9 +66,9 @@ def rows(runs: int, folder: Path, linux_launch: float) -> list[Row]:
         batch = empty.encode() * COMMANDS
         gemm_seconds = _median(runs, lambda: guest.wait(guest.submit(gemm)))
         batch_seconds = _median(runs, lambda: guest.wait(guest.submit_bytes(batch)))
-        before = guest.gpu.copied
+        before = guest.gpu.bounced_bytes
         scale_seconds = _median(runs, lambda: _upload_and_read_back(guest))
-        copied = guest.gpu.copied - before
+        copied = guest.gpu.bounced_bytes - before
     launch = 1e6 * native["empty"]
     return [
         Row(f"kernel of some 100 ms: GEMM of order {ORDER} with tiles", "ms", 1e3 * gemm_seconds,

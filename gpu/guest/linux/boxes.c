@@ -1,7 +1,8 @@
+/* Boxes of bytes, and commands that bring them between the program's memory and the device's. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "library.h"
+#include "memory.h"
 
 void copy_box(struct box to, struct box from, const size_t size[3])
 {
@@ -33,7 +34,7 @@ static void copy_now(struct after *after)
     free(copy);
 }
 
-bool copy_after(struct piece *piece, struct box to, const size_t size[3])
+static bool copy_after(struct piece *piece, struct box to, const size_t size[3])
 {
     struct copy *copy = malloc(sizeof *copy);
     if (!copy)
@@ -41,4 +42,62 @@ bool copy_after(struct piece *piece, struct box to, const size_t size[3])
     *copy = (struct copy){{NULL, copy_now}, piece, to, {size[0], size[1], size[2]}};
     stream_after(&copy->after);
     return true;
+}
+
+cl_int memory_check(cl_command_queue queue, cl_mem memory, bool (*is_kind)(cl_mem))
+{
+    if (!is_kind(memory))
+        return CL_INVALID_MEM_OBJECT;
+    return memory->context == queue->context ? CL_SUCCESS : CL_INVALID_CONTEXT;
+}
+
+cl_int transfer_check(cl_command_queue queue, cl_mem memory, bool (*is_kind)(cl_mem),
+                      const void *ptr, cl_mem_flags forbidden, cl_uint count,
+                      const cl_event *waits)
+{
+    cl_int status = command_check(queue, count, waits);
+    if (!status)
+        status = memory_check(queue, memory, is_kind);
+    if (!status && !ptr)
+        status = CL_INVALID_VALUE;
+    if (!status && memory->flags & (forbidden | CL_MEM_HOST_NO_ACCESS))
+        status = CL_INVALID_OPERATION;
+    return status;
+}
+
+cl_int transfer_begin(struct transfer *transfer, cl_command_queue queue, cl_command_type type,
+                      struct box host, const size_t size[3], cl_uint count, const cl_event *waits,
+                      bool with_event)
+{
+    transfer->host = host;
+    memcpy(transfer->size, size, sizeof transfer->size);
+    transfer->piece = piece_take(size[0] * size[1] * size[2]);
+    if (!transfer->piece)
+        return CL_OUT_OF_HOST_MEMORY;
+    cl_int status = command_begin(&transfer->command, queue, type, count, waits, with_event);
+    if (status)
+        piece_give(transfer->piece);
+    return status;
+}
+
+void transfer_fill(struct transfer *transfer)
+{
+    const size_t *size = transfer->size;
+    copy_box((struct box){transfer->piece->bytes, size[0], size[0] * size[1]}, transfer->host,
+             size);
+}
+
+cl_int transfer_end_read(struct transfer *transfer, cl_event *event, bool blocking)
+{
+    bool will_copy = copy_after(transfer->piece, transfer->host, transfer->size);
+    if (!will_copy)
+        piece_give_after(transfer->piece);
+    cl_int status = command_end(&transfer->command, will_copy ? event : NULL, blocking);
+    return will_copy || status ? status : CL_OUT_OF_HOST_MEMORY;
+}
+
+cl_int transfer_end_write(struct transfer *transfer, cl_event *event, bool blocking)
+{
+    piece_give_after(transfer->piece);
+    return command_end(&transfer->command, event, blocking);
 }

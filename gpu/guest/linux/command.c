@@ -38,6 +38,8 @@ cl_int command_begin(struct command *command, cl_command_queue queue, cl_command
     if (!command->waits || (with_event && !command->event)) {
         if (command->event)
             object_discard(command->event);
+        if (command->waits != command->few_waits)
+            free(command->waits);
         return CL_OUT_OF_HOST_MEMORY;
     }
     bool apart = false;

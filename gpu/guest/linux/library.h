@@ -335,5 +335,3 @@ struct box {
     size_t row_pitch, slice_pitch;
 };
 void copy_box(struct box to, struct box from, const size_t size[3]);
-/* Copy out of a piece when what is being sent is complete, then give the piece back. */
-bool copy_after(struct piece *piece, struct box to, const size_t size[3]);

@@ -1,31 +1,22 @@
 /* Commands on images. */
 #include "memory.h"
 
-#define VECTOR(v) {(v)[0], (v)[1], (v)[2]}
-
-static cl_int check_image(cl_command_queue queue, cl_mem image)
+/* Begin a command between an image and the program's memory, after all checks. */
+static cl_int begin(struct transfer *transfer, cl_command_queue queue, cl_command_type type,
+                    cl_mem image, cl_mem_flags forbidden, const size_t *origin,
+                    const size_t *region, struct box host, cl_uint num_events,
+                    const cl_event *wait_list, bool with_event)
 {
-    if (!is_image(image))
-        return CL_INVALID_MEM_OBJECT;
-    return image->context == queue->context ? CL_SUCCESS : CL_INVALID_CONTEXT;
-}
-
-/* The checks of all commands between an image and the program's memory, and its pitches. */
-static cl_int check_transfer(cl_command_queue queue, cl_mem image, const void *ptr,
-                             cl_mem_flags forbidden, const size_t *origin, const size_t *region,
-                             size_t *row_pitch, size_t *slice_pitch, cl_uint num_events,
-                             const cl_event *wait_list)
-{
-    cl_int status = command_check(queue, num_events, wait_list);
+    cl_int status =
+        transfer_check(queue, image, is_image, host.at, forbidden, num_events, wait_list);
     if (!status)
-        status = check_image(queue, image);
+        status = image_check_region(image, origin, region);
     if (!status)
-        status = ptr ? image_check_region(image, origin, region) : CL_INVALID_VALUE;
-    if (!status)
-        status = image_host_pitches(image, region, row_pitch, slice_pitch);
-    if (!status && image->flags & (forbidden | CL_MEM_HOST_NO_ACCESS))
-        status = CL_INVALID_OPERATION;
-    return status;
+        status = image_host_pitches(image, region, &host.row_pitch, &host.slice_pitch);
+    if (status)
+        return status;
+    const size_t size[3] = {region[0] * image->element_size, region[1], region[2]};
+    return transfer_begin(transfer, queue, type, host, size, num_events, wait_list, with_event);
 }
 
 cl_int clEnqueueReadImage(cl_command_queue queue, cl_mem image, cl_bool blocking,
@@ -33,30 +24,16 @@ cl_int clEnqueueReadImage(cl_command_queue queue, cl_mem image, cl_bool blocking
                           size_t slice_pitch, void *ptr, cl_uint num_events,
                           const cl_event *wait_list, cl_event *event)
 {
-    struct command c;
+    struct transfer t;
     lock();
-    cl_int status = check_transfer(queue, image, ptr, CL_MEM_HOST_WRITE_ONLY, origin, region,
-                                   &row_pitch, &slice_pitch, num_events, wait_list);
-    size_t size[3] = {0};
-    struct piece *piece = NULL;
+    cl_int status = begin(&t, queue, CL_COMMAND_READ_IMAGE, image, CL_MEM_HOST_WRITE_ONLY, origin,
+                          region, (struct box){ptr, row_pitch, slice_pitch}, num_events, wait_list,
+                          event || blocking);
     if (!status) {
-        size[0] = region[0] * image->element_size;
-        size[1] = region[1];
-        size[2] = region[2];
-        if (!(piece = piece_take(size[0] * size[1] * size[2])))
-            status = CL_OUT_OF_HOST_MEMORY;
-    }
-    if (!status)
-        status = command_begin(&c, queue, CL_COMMAND_READ_IMAGE, num_events, wait_list,
-                               event || blocking);
-    if (!status) {
-        SEND(read_image, NULL, COMMAND(&c), .origin = VECTOR(origin), .region = VECTOR(region),
-             .blob_offset = piece->offset, .image = image->object.id,
-             .blob = piece->blob->resource);
-        copy_after(piece, (struct box){ptr, row_pitch, slice_pitch}, size);
-        status = command_end(&c, event, blocking);
-    } else if (piece) {
-        piece_give(piece);
+        SEND(read_image, NULL, COMMAND(&t.command), .origin = VECTOR(origin),
+             .region = VECTOR(region), .blob_offset = t.piece->offset, .image = image->object.id,
+             .blob = t.piece->blob->resource);
+        status = transfer_end_read(&t, event, blocking);
     }
     unlock();
     return status;
@@ -67,32 +44,17 @@ cl_int clEnqueueWriteImage(cl_command_queue queue, cl_mem image, cl_bool blockin
                            size_t slice_pitch, const void *ptr, cl_uint num_events,
                            const cl_event *wait_list, cl_event *event)
 {
-    struct command c;
+    struct transfer t;
     lock();
-    cl_int status = check_transfer(queue, image, ptr, CL_MEM_HOST_READ_ONLY, origin, region,
-                                   &row_pitch, &slice_pitch, num_events, wait_list);
-    size_t size[3] = {0};
-    struct piece *piece = NULL;
+    cl_int status = begin(&t, queue, CL_COMMAND_WRITE_IMAGE, image, CL_MEM_HOST_READ_ONLY, origin,
+                          region, (struct box){(void *)(uintptr_t)ptr, row_pitch, slice_pitch},
+                          num_events, wait_list, event || blocking);
     if (!status) {
-        size[0] = region[0] * image->element_size;
-        size[1] = region[1];
-        size[2] = region[2];
-        if (!(piece = piece_take(size[0] * size[1] * size[2])))
-            status = CL_OUT_OF_HOST_MEMORY;
-    }
-    if (!status)
-        status = command_begin(&c, queue, CL_COMMAND_WRITE_IMAGE, num_events, wait_list,
-                               event || blocking);
-    if (!status) {
-        copy_box((struct box){piece->bytes, size[0], size[0] * size[1]},
-                 (struct box){(uint8_t *)(uintptr_t)ptr, row_pitch, slice_pitch}, size);
-        SEND(write_image, NULL, COMMAND(&c), .origin = VECTOR(origin), .region = VECTOR(region),
-             .blob_offset = piece->offset, .image = image->object.id,
-             .blob = piece->blob->resource);
-        piece_give_after(piece);
-        status = command_end(&c, event, blocking);
-    } else if (piece) {
-        piece_give(piece);
+        transfer_fill(&t);
+        SEND(write_image, NULL, COMMAND(&t.command), .origin = VECTOR(origin),
+             .region = VECTOR(region), .blob_offset = t.piece->offset, .image = image->object.id,
+             .blob = t.piece->blob->resource);
+        status = transfer_end_write(&t, event, blocking);
     }
     unlock();
     return status;
@@ -106,7 +68,7 @@ cl_int clEnqueueFillImage(cl_command_queue queue, cl_mem image, const void *colo
     lock();
     cl_int status = command_check(queue, num_events, wait_list);
     if (!status)
-        status = check_image(queue, image);
+        status = memory_check(queue, image, is_image);
     if (!status)
         status = color ? image_check_region(image, origin, region) : CL_INVALID_VALUE;
     if (!status)
@@ -137,9 +99,9 @@ cl_int clEnqueueCopyImage(cl_command_queue queue, cl_mem source, cl_mem destinat
     lock();
     cl_int status = command_check(queue, num_events, wait_list);
     if (!status)
-        status = check_image(queue, source);
+        status = memory_check(queue, source, is_image);
     if (!status)
-        status = check_image(queue, destination);
+        status = memory_check(queue, destination, is_image);
     if (!status
         && (source->format.image_channel_order != destination->format.image_channel_order
             || source->format.image_channel_data_type
@@ -170,11 +132,9 @@ static cl_int check_mixed(cl_command_queue queue, cl_mem image, cl_mem buffer,
 {
     cl_int status = command_check(queue, num_events, wait_list);
     if (!status)
-        status = check_image(queue, image);
-    if (!status && !is_buffer(buffer))
-        status = CL_INVALID_MEM_OBJECT;
-    if (!status && buffer->context != queue->context)
-        status = CL_INVALID_CONTEXT;
+        status = memory_check(queue, image, is_image);
+    if (!status)
+        status = memory_check(queue, buffer, is_buffer);
     if (!status)
         status = image_check_region(image, origin, region);
     if (!status)

@@ -18,27 +18,6 @@ cl_int buffer_check_range(cl_mem buffer, size_t offset, size_t size)
                                                                           : CL_SUCCESS;
 }
 
-static cl_int check_buffer(cl_command_queue queue, cl_mem buffer)
-{
-    if (!is_buffer(buffer))
-        return CL_INVALID_MEM_OBJECT;
-    return buffer->context == queue->context ? CL_SUCCESS : CL_INVALID_CONTEXT;
-}
-
-/* The checks of all commands between a buffer and the program's memory. */
-static cl_int check_transfer(cl_command_queue queue, cl_mem buffer, const void *ptr,
-                             cl_mem_flags forbidden, cl_uint num_events, const cl_event *wait_list)
-{
-    cl_int status = command_check(queue, num_events, wait_list);
-    if (!status)
-        status = check_buffer(queue, buffer);
-    if (!status && !ptr)
-        status = CL_INVALID_VALUE;
-    if (!status && buffer->flags & (forbidden | CL_MEM_HOST_NO_ACCESS))
-        status = CL_INVALID_OPERATION;
-    return status;
-}
-
 /* Wait for what came before, and have the buffer's bytes true in its blob. */
 static cl_int open_blob(struct command *c, cl_command_queue queue, cl_mem buffer,
                         cl_map_flags flags, size_t offset, size_t size, cl_command_type type,
@@ -84,8 +63,8 @@ cl_int clEnqueueReadBuffer(cl_command_queue queue, cl_mem buffer, cl_bool blocki
                            cl_event *event)
 {
     lock();
-    cl_int status = check_transfer(queue, buffer, ptr, CL_MEM_HOST_WRITE_ONLY, num_events,
-                                   wait_list);
+    cl_int status = transfer_check(queue, buffer, is_buffer, ptr, CL_MEM_HOST_WRITE_ONLY,
+                                   num_events, wait_list);
     if (!status)
         status = buffer_check_range(buffer, offset, size);
     if (!status && blocking && buffer->blob && size >= STRAIGHT_FROM) {
@@ -93,21 +72,16 @@ cl_int clEnqueueReadBuffer(cl_command_queue queue, cl_mem buffer, cl_bool blocki
         unlock();
         return status;
     }
-    struct piece *piece = status ? NULL : piece_take(size);
-    struct command c;
-    if (!status && !piece)
-        status = CL_OUT_OF_HOST_MEMORY;
+    struct transfer t;
     if (!status)
-        status = command_begin(&c, queue, CL_COMMAND_READ_BUFFER, num_events, wait_list,
-                               event || blocking);
+        status = transfer_begin(&t, queue, CL_COMMAND_READ_BUFFER, (struct box){ptr, size, size},
+                                (const size_t[]){size, 1, 1}, num_events, wait_list,
+                                event || blocking);
     if (!status) {
-        SEND(read_buffer, NULL, COMMAND(&c), .offset = offset, .size = size,
-             .blob_offset = piece->offset, .buffer = buffer->object.id,
-             .blob = piece->blob->resource);
-        copy_after(piece, (struct box){ptr, size, size}, (const size_t[]){size, 1, 1});
-        status = command_end(&c, event, blocking);
-    } else if (piece) {
-        piece_give(piece);
+        SEND(read_buffer, NULL, COMMAND(&t.command), .offset = offset, .size = size,
+             .blob_offset = t.piece->offset, .buffer = buffer->object.id,
+             .blob = t.piece->blob->resource);
+        status = transfer_end_read(&t, event, blocking);
     }
     unlock();
     return status;
@@ -178,8 +152,8 @@ cl_int clEnqueueWriteBuffer(cl_command_queue queue, cl_mem buffer, cl_bool block
                             const cl_event *wait_list, cl_event *event)
 {
     lock();
-    cl_int status = check_transfer(queue, buffer, ptr, CL_MEM_HOST_READ_ONLY, num_events,
-                                   wait_list);
+    cl_int status = transfer_check(queue, buffer, is_buffer, ptr, CL_MEM_HOST_READ_ONLY,
+                                   num_events, wait_list);
     if (!status)
         status = buffer_check_range(buffer, offset, size);
     const bool in_order =
@@ -252,11 +226,10 @@ static cl_int check_box_transfer(struct box_transfer *box, cl_mem buffer,
     return CL_SUCCESS;
 }
 
-#define BOX(box, piece)                                                                   \
-    .buffer_origin = {(box).buffer_origin[0], (box).buffer_origin[1], (box).buffer_origin[2]}, \
-    .region = {(box).region[0], (box).region[1], (box).region[2]},                        \
-    .buffer_row_pitch = (box).buffer_pitches.row,                                         \
-    .buffer_slice_pitch = (box).buffer_pitches.slice, .blob_offset = (piece)->offset,     \
+#define BOX(box, piece)                                                                      \
+    .buffer_origin = VECTOR((box).buffer_origin), .region = VECTOR((box).region),            \
+    .buffer_row_pitch = (box).buffer_pitches.row,                                            \
+    .buffer_slice_pitch = (box).buffer_pitches.slice, .blob_offset = (piece)->offset,        \
     .buffer = buffer->object.id, .blob = (piece)->blob->resource
 
 cl_int clEnqueueReadBufferRect(cl_command_queue queue, cl_mem buffer, cl_bool blocking,
@@ -267,26 +240,20 @@ cl_int clEnqueueReadBufferRect(cl_command_queue queue, cl_mem buffer, cl_bool bl
                                const cl_event *wait_list, cl_event *event)
 {
     struct box_transfer box;
-    struct piece *piece = NULL;
-    struct command c;
+    struct transfer t;
     lock();
-    cl_int status = check_transfer(queue, buffer, ptr, CL_MEM_HOST_WRITE_ONLY, num_events,
-                                   wait_list);
+    cl_int status = transfer_check(queue, buffer, is_buffer, ptr, CL_MEM_HOST_WRITE_ONLY,
+                                   num_events, wait_list);
     if (!status)
         status = check_box_transfer(&box, buffer, buffer_origin, host_origin, region,
                                     (struct pitches){buffer_row_pitch, buffer_slice_pitch},
                                     (struct pitches){host_row_pitch, host_slice_pitch}, ptr);
-    if (!status && !(piece = piece_take(region[0] * region[1] * region[2])))
-        status = CL_OUT_OF_HOST_MEMORY;
     if (!status)
-        status = command_begin(&c, queue, CL_COMMAND_READ_BUFFER_RECT, num_events, wait_list,
-                               event || blocking);
+        status = transfer_begin(&t, queue, CL_COMMAND_READ_BUFFER_RECT, box.host, region,
+                                num_events, wait_list, event || blocking);
     if (!status) {
-        SEND(read_buffer_rect, NULL, COMMAND(&c), BOX(box, piece));
-        copy_after(piece, box.host, box.region);
-        status = command_end(&c, event, blocking);
-    } else if (piece) {
-        piece_give(piece);
+        SEND(read_buffer_rect, NULL, COMMAND(&t.command), BOX(box, t.piece));
+        status = transfer_end_read(&t, event, blocking);
     }
     unlock();
     return status;
@@ -300,27 +267,21 @@ cl_int clEnqueueWriteBufferRect(cl_command_queue queue, cl_mem buffer, cl_bool b
                                 const cl_event *wait_list, cl_event *event)
 {
     struct box_transfer box;
-    struct piece *piece = NULL;
-    struct command c;
+    struct transfer t;
     lock();
-    cl_int status = check_transfer(queue, buffer, ptr, CL_MEM_HOST_READ_ONLY, num_events,
-                                   wait_list);
+    cl_int status = transfer_check(queue, buffer, is_buffer, ptr, CL_MEM_HOST_READ_ONLY,
+                                   num_events, wait_list);
     if (!status)
         status = check_box_transfer(&box, buffer, buffer_origin, host_origin, region,
                                     (struct pitches){buffer_row_pitch, buffer_slice_pitch},
                                     (struct pitches){host_row_pitch, host_slice_pitch}, ptr);
-    if (!status && !(piece = piece_take(region[0] * region[1] * region[2])))
-        status = CL_OUT_OF_HOST_MEMORY;
     if (!status)
-        status = command_begin(&c, queue, CL_COMMAND_WRITE_BUFFER_RECT, num_events, wait_list,
-                               event || blocking);
+        status = transfer_begin(&t, queue, CL_COMMAND_WRITE_BUFFER_RECT, box.host, region,
+                                num_events, wait_list, event || blocking);
     if (!status) {
-        copy_box((struct box){piece->bytes, region[0], region[0] * region[1]}, box.host, region);
-        SEND(write_buffer_rect, NULL, COMMAND(&c), BOX(box, piece));
-        piece_give_after(piece);
-        status = command_end(&c, event, blocking);
-    } else if (piece) {
-        piece_give(piece);
+        transfer_fill(&t);
+        SEND(write_buffer_rect, NULL, COMMAND(&t.command), BOX(box, t.piece));
+        status = transfer_end_write(&t, event, blocking);
     }
     unlock();
     return status;
@@ -335,7 +296,7 @@ cl_int clEnqueueFillBuffer(cl_command_queue queue, cl_mem buffer, const void *pa
     lock();
     cl_int status = command_check(queue, num_events, wait_list);
     if (!status)
-        status = check_buffer(queue, buffer);
+        status = memory_check(queue, buffer, is_buffer);
     if (!status
         && (!pattern || !pattern_size || pattern_size > 128 || pattern_size & (pattern_size - 1)
             || offset % pattern_size || size % pattern_size))
@@ -372,9 +333,9 @@ cl_int clEnqueueCopyBuffer(cl_command_queue queue, cl_mem source, cl_mem destina
     lock();
     cl_int status = command_check(queue, num_events, wait_list);
     if (!status)
-        status = check_buffer(queue, source);
+        status = memory_check(queue, source, is_buffer);
     if (!status)
-        status = check_buffer(queue, destination);
+        status = memory_check(queue, destination, is_buffer);
     if (!status)
         status = buffer_check_range(source, source_offset, size);
     if (!status)
@@ -406,9 +367,9 @@ cl_int clEnqueueCopyBufferRect(cl_command_queue queue, cl_mem source, cl_mem des
     lock();
     cl_int status = command_check(queue, num_events, wait_list);
     if (!status)
-        status = check_buffer(queue, source);
+        status = memory_check(queue, source, is_buffer);
     if (!status)
-        status = check_buffer(queue, destination);
+        status = memory_check(queue, destination, is_buffer);
     if (!status)
         status = check_box(source, source_origin, region, &from);
     if (!status)
@@ -420,9 +381,8 @@ cl_int clEnqueueCopyBufferRect(cl_command_queue queue, cl_mem source, cl_mem des
         status =
             command_begin(&c, queue, CL_COMMAND_COPY_BUFFER_RECT, num_events, wait_list, event);
     if (!status) {
-        const size_t *s = source_origin, *d = destination_origin, *r = region;
-        SEND(copy_buffer_rect, NULL, COMMAND(&c), .source_origin = {s[0], s[1], s[2]},
-             .destination_origin = {d[0], d[1], d[2]}, .region = {r[0], r[1], r[2]},
+        SEND(copy_buffer_rect, NULL, COMMAND(&c), .source_origin = VECTOR(source_origin),
+             .destination_origin = VECTOR(destination_origin), .region = VECTOR(region),
              .source_row_pitch = from.row, .source_slice_pitch = from.slice,
              .destination_row_pitch = to.row, .destination_slice_pitch = to.slice,
              .source = source->object.id, .destination = destination->object.id);

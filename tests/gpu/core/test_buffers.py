@@ -158,7 +158,7 @@ def test_invalidated_mapping_gives_back_what_was_written(mapper: GuestBench) -> 
 
 def test_only_copies_count(mapper: GuestBench) -> None:
     guest = mapper
-    before = guest.gpu.copied
+    before = guest.gpu.bounced_bytes
     guest.do(
         buffer(20, 1 << 20, blob=BULK, blob_offset=0),
         p.FillBuffer(queue=QUEUE, buffer=20, size=1 << 20, pattern=b"."),
@@ -166,7 +166,7 @@ def test_only_copies_count(mapper: GuestBench) -> None:
     )
 
     reaches = guest.gpu.limits.sharing != "copy" and guest.gpu.options.isolation == "shared"
-    assert (guest.gpu.copied == before) == reaches
+    assert (guest.gpu.bounced_bytes == before) == reaches
 
 
 REFUSED = {

@@ -35,7 +35,7 @@ def test_saxpy_on_the_guests_own_pages(guest: GuestBench) -> None:
 
     result = struct.unpack("<1024f", guest.read(4096, 4096))
     assert result == tuple(2 * a + 0.5 for a in x)
-    assert guest.gpu.copied == 0
+    assert guest.gpu.bounced_bytes == 0
 
 
 def test_device_memory_is_written_and_read_back(guest: GuestBench) -> None:

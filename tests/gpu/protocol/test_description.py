@@ -13,6 +13,7 @@ def test_contexts_and_the_kernels_that_took_most_time_are_named():
 
     assert lines == [
         "contexts: 1, commands so far: 0",
+        "bytes copied because the device does not reach them: 0",
         "context 1 (test): 0 submissions in flight",
         "kernel matmul: 2 runs of 4096 work-items, 5000 ns",
         "kernel copy: 1 runs of 64 work-items, 10 ns",
