@@ -167,8 +167,8 @@ def initrd_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 
 def _compile(platform: Platform, arch: str, folder: Path) -> list[Path]:
-    """The guest programs, for static musl. `arch.h` is the architecture's own."""
-    sources = list(PROGRAMS.glob("*.c"))
+    """The guest programs, for static musl. `arch.h` and some more are the architecture's own."""
+    sources = [*PROGRAMS.glob("*.c"), *(PROGRAMS / arch).glob("*.c")]
     for source in sources:
         subprocess.run(
             [
