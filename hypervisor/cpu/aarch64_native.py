@@ -19,6 +19,7 @@ from hypervisor.cpu import (
     native,
     native_blocks,
     native_code,
+    native_exits,
     native_faults,
     native_stops,
 )
@@ -31,6 +32,7 @@ FUNCTIONS = (
     "synchronize",
     *aarch64_checks.FUNCTIONS,
     *aarch64_system.FUNCTIONS,
+    *native_exits.FUNCTIONS,
     *native_faults.FUNCTIONS,
     *native_stops.FUNCTIONS,
 )
@@ -279,10 +281,12 @@ def callbacks() -> Mapping[str, int]:
     words |= {name: getattr(env, name) for name in ("AARCH32_USER", "AARCH32_RESERVED")}
     words |= aarch64_checks.words()
     words["record_field"] = aarch64_system.RECORD_FIELD
-    text = native.HELPERS + native_blocks.IR + native_code.IR
+    words |= native_exits.words("aarch64")
+    text = native.HELPERS + native_exits.IR + native_blocks.IR + native_code.IR
     text += native_faults.IR + native_stops.IR + _IR
     text += aarch64_checks.IR + aarch64_checks.rules()
     text += "".join(_TIMER_IR.replace("TIMER", timer) for timer in ("cntp", "cntv"))
     compiled = native.compile_ir(text.format(**words), FUNCTIONS)
     aarch64_checks.interpose(compiled)
+    native_exits.install("aarch64", compiled["generate_call"])
     return compiled

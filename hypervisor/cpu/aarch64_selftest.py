@@ -56,7 +56,8 @@ _STORES = (
     0xD2820000,  # mov  x0, 0x1000
     0xB900001F,  # str  wzr, [x0]
     0xB900001F,  # str  wzr, [x0]
-    0x14000001,  # b    .+4
+    0x14000002,  # b    .+8
+    0xD503201F,  # nop
     0xD503207F,  # wfi
 )
 _CLASSES = 0x15003C25250726

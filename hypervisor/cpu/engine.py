@@ -10,7 +10,7 @@ from collections.abc import Callable
 from ctypes import c_size_t, c_uint64, c_void_p
 from typing import Any
 
-from hypervisor.cpu import library
+from hypervisor.cpu import library, native_exits
 from hypervisor.cpu.library import EngineError
 from hypervisor.cpu.native_faults import SIZE_RECUR_MEM
 
@@ -50,6 +50,7 @@ class Engine:
         self._control(_CTL_USE_EXITS, _WRITE, 1, ctypes.c_int(1))
         self._start = self._lib.uc_emu_start
         self._keep: list[Any] = []
+        self._checks_exits = False
 
     def check(self, error: int, doing: str) -> None:
         """Raise EngineError unless `error` is UC_ERR_OK."""
@@ -118,13 +119,16 @@ class Engine:
             self._lib.uc_reg_write(self.handle, register, ctypes.byref(value)), "write a register"
         )
 
-    def check_exits(self, after_accesses: bool) -> None:
-        """Whether code that is translated from now on looks for a reason to stop after each load
-        and store and in hooks on instructions, and not only where a block begins."""
+    def check_exits(self, wanted: bool) -> None:
+        """Whether code that is translated from now on looks for a reason to stop where a block
+        begins, after each load and store and in hooks on instructions. Else it is left by the BLOCK
+        callback, and by what leaves by itself."""
         flag = ctypes.c_uint8.from_address(self.handle + _NO_EXIT_REQUEST)
         if flag.value > 1 or ctypes.c_uint8.from_address(self.handle + _INIT_DONE).value != 1:
             raise EngineError(f"{library.wheel()} keeps its flags where they cannot be found")
-        flag.value = not after_accesses
+        flag.value = not wanted
+        native_exits.kept.value += wanted - self._checks_exits
+        self._checks_exits = wanted
 
     def forget_access(self) -> None:
         """A load or store was left midway: the engine may still believe to be in one."""
@@ -167,6 +171,7 @@ class Engine:
 
     def close(self) -> None:
         if self.handle:
+            native_exits.kept.value -= self._checks_exits
             self._lib.uc_close(self.handle)
             self.handle = 0
             self._keep.clear()

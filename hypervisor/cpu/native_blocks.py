@@ -19,6 +19,7 @@ onward:                            ; as far as the guest can tell nothing stops 
   br i1 %asked, label %stale, label %count, !prof !0
 stale:
   call void @stop(ptr %hart, i64 {CODE_CHECK})
+  call void @leave_run(ptr %uc)
   ret void
 transfer:
   call void @put(ptr %clock, i64 {visible}, i64 %units)
@@ -27,6 +28,7 @@ transfer:
   br i1 %due, label %stop, label %count, !prof !0
 stop:
   call void @stop(ptr %hart, i64 {DEADLINE})
+  call void @leave_run(ptr %uc)
   ret void
 count:
   %bytes = zext i32 %size to i64

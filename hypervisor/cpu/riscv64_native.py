@@ -12,6 +12,7 @@ from hypervisor.cpu import (
     native,
     native_blocks,
     native_code,
+    native_exits,
     native_faults,
     native_stops,
 )
@@ -26,6 +27,7 @@ FUNCTIONS = (
     "read_time",
     "read_cycle",
     "read_instret",
+    *native_exits.FUNCTIONS,
     *native_faults.FUNCTIONS,
     *native_stops.FUNCTIONS,
 )
@@ -209,6 +211,9 @@ def callbacks() -> Mapping[str, int]:
     words["FEW_PAGES"] = _FEW_PAGES
     words |= {name: library.address_of(function) for name, function in symbols.items()}
     words |= {name: getattr(env, name) for name in ("PC", "PRIV", "STVAL", "MTVAL", "HART_SLOT")}
-    text = native.HELPERS + native_blocks.IR + native_code.IR
+    words |= native_exits.words("riscv64")
+    text = native.HELPERS + native_exits.IR + native_blocks.IR + native_code.IR
     text += native_faults.IR + native_stops.IR + _IR
-    return native.compile_ir(text.format(**words), FUNCTIONS)
+    compiled = native.compile_ir(text.format(**words), FUNCTIONS)
+    native_exits.install("riscv64", compiled["generate_call"])
+    return compiled

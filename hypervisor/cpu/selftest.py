@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from hypervisor.cpu import hart as any_hart
-from hypervisor.cpu import library
+from hypervisor.cpu import library, native_exits
 from hypervisor.cpu import riscv64_env as env
 from hypervisor.cpu.cells import NEVER, ClockCell, Reason
 from hypervisor.cpu.engine import Engine
@@ -60,7 +60,8 @@ _STORES = (
     0x00001537,  # lui a0, 1
     0x00052023,  # sw  zero, 0(a0)
     0x00052023,  # sw  zero, 0(a0)
-    0x0040006F,  # j   .+4
+    0x0080006F,  # j   .+8
+    0x00000013,  # nop
     0x10500073,  # wfi
 )
 _ADDRESS = 0x12_3456_789A
@@ -173,19 +174,37 @@ def _run_program(ram: Ram, layout: Layout) -> None:
 
 
 def prove_exits(hart: any_hart.Hart, ram: Ram, code: tuple[int, ...]) -> None:
-    """Run `code`, which stores twice to `DEVICE` in one block: a stop that the first store asks for
-    is taken after it with `Engine.check_exits(True)`, and otherwise behind the block."""
+    """Run `code`, which stores twice to `DEVICE` in one block, jumps and waits: a stop that the
+    first store asks for is taken after it with `Engine.check_exits(True)`, and otherwise behind the
+    block; a deadline is, where the engine does not look at all."""
     stores: list[bool] = []
+    engine, clock = hart.engine, hart.clock
     present = True
 
     def write(uc: int, offset: int, size: int, value: int, data: int) -> None:
         stores.append(present)
-        library.load().uc_emu_stop(hart.engine.handle)
+        if native_exits.kept.value:
+            library.load().uc_emu_stop(engine.handle)
+        clock.deadline = 0
 
-    hart.engine.map_mmio(DEVICE, 0x1000, library.MmioRead(lambda *_: 0), library.MmioWrite(write))
+    engine.map_mmio(DEVICE, 0x1000, library.MmioRead(lambda *_: 0), library.MmioWrite(write))
     ram.store(_EXITS, code)
-    for present in (False, True):
-        hart.engine.check_exits(present)
-        hart.begin(BASE + _EXITS)
-        hart.run()
+    native_exits.kept.value += 1
+    try:
+        for present in (False, True):
+            engine.check_exits(present)
+            _run_from(hart, BASE + _EXITS)
+    finally:
+        native_exits.kept.value -= 1
     expect("what is done before a stop is taken", stores, [False, False, True])
+    engine.check_exits(False)
+    reason = _run_from(hart, BASE + _EXITS)
+    where = hart.pc - BASE - _EXITS
+    found = (reason, stores[3:], where)
+    expect("where a deadline acts", found, (Reason.DEADLINE, [True, True], 4 * len(code) - 4))
+
+
+def _run_from(hart: any_hart.Hart, pc: int) -> int:
+    hart.begin(pc)
+    hart.clock.deadline = NEVER
+    return hart.run()
