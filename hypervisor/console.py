@@ -51,25 +51,25 @@ class Console:
 
     def write(self, data: bytes) -> None:
         self.output += data
-        self.written += len(data)
+        before = self.written
+        self.written = before + len(data)
         self._digest.update(data)
         if len(self.output) > KEPT_OUTPUT:
             dropped = len(self.output) - KEPT_OUTPUT
             del self.output[:dropped]
             self._searched = max(0, self._searched - dropped)
             self._scanned = max(0, self._scanned - dropped)
-        fresh = data
-        if self.written < self.quiet_until + len(data):
-            fresh = data[max(0, len(data) - max(0, self.written - self.quiet_until)) :]
+        fresh = data if before >= self.quiet_until else data[self.quiet_until - before :]
         if fresh:
             for sink in self.sinks:
                 sink(fresh)
         for text, found in self._watched:
             if self.output.find(text, max(0, len(self.output) - len(data) - len(text) + 1)) >= 0:
                 found()
-        step = self.script_pending
-        if step and step.action == "until" and self._found(step.text) is not None:
-            self._stop_soon()
+        if self._steps:
+            step = self._steps[0]
+            if step.action == "until" and self._found(step.text) is not None:
+                self._stop_soon()
 
     def read(self, limit: int) -> bytes:
         count = min(limit, len(self._input))

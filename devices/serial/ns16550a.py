@@ -112,7 +112,7 @@ class Ns16550a(Device):
 
     def __init__(self, name: str, options: Any, board: Board) -> None:
         super().__init__(name, options, board)
-        self._slots = {offset << options.reg_shift: s for offset, s in self._slots.items()}
+        self._places = {offset << options.reg_shift: p for offset, p in self._places.items()}
         self.received = b""
         self.transmit_pending = True
         self.timeout_pending = False

@@ -155,8 +155,9 @@ class Pl011(Primecell):
             self._loop_back(byte)
         else:
             self.channel.write(bytes((byte,)))
-        self.RIS |= _TX
-        self._update()
+        if not self.RIS & _TX:
+            self.RIS |= _TX
+            self._update()
 
     def _loop_back(self, byte: int) -> None:
         if len(self.received) < self._room:
@@ -164,6 +165,7 @@ class Pl011(Primecell):
         else:
             self.RSR |= _RSR_OE
             self.RIS |= _OE
+            self._update()
 
     def _pull(self) -> None:
         """Take input as far as there is room."""

@@ -57,13 +57,16 @@ class Device:
         self.register_bank = 0
         self.timers: dict[str, Timer] = {}
         self.values: dict[str, list[int]] = {}
+        self._places: dict[int, list[tuple[Register, int]]] = {}
+        """Register and index at each offset."""
         self._slots: dict[int, list[Slot]] = {}
+        """The same, of offsets that were asked for: an interrupt controller has thousands."""
         self._reported: set[tuple[int, bool]] = set()
         for register in registers_of(self.__class__):
             self.values[register.name] = [register.reset] * register.count
             for index in range(register.count):
                 offset = register.offset + index * register.stride
-                self._slots.setdefault(offset, []).append(Slot(self, register, index))
+                self._places.setdefault(offset, []).append((register, index))
 
     # -- what a subclass overrides ------------------------------------------------------------
 
@@ -138,38 +141,43 @@ class Device:
 
     def read(self, offset: int, size: int) -> int:
         """A guest load of `size` bytes (1, 2, 4, 8) at `offset` from the base."""
-        slots = self._slots.get(offset)
-        if slots is not None:
+        slots = self._slots.get(offset) or self._slots_at(offset)
+        if slots:
             slot = slots[0] if len(slots) == 1 else self._banked(slots, write=False)
             if slot.size == size:
                 return slot.read()
+            if slot.size > size:
+                return slot.read() & (1 << 8 * size) - 1
         return self._read_parts(offset, size)
 
     def write(self, offset: int, size: int, value: int) -> None:
         """A guest store."""
-        slots = self._slots.get(offset)
-        if slots is not None:
+        slots = self._slots.get(offset) or self._slots_at(offset)
+        if slots:
             slot = slots[0] if len(slots) == 1 else self._banked(slots, write=True)
             if slot.size == size:
                 if value & slot.register.tagged:
                     self._report_tagged(slot.register, value)
                 slot.write(value)
                 return
+            if slot.size > size:
+                self._write_part(slot, (1 << 8 * size) - 1, value)
+                return
         self._write_parts(offset, size, value)
 
     def slot_at(self, offset: int, write: bool = False) -> tuple[Slot, int] | None:
         """The register that covers `offset`, and the byte within it."""
         for back in range(8):
-            slots = self._slots.get(offset - back)
-            if slots is not None:
+            slots = self._slots.get(offset - back) or self._slots_at(offset - back)
+            if slots:
                 slot = self._banked(slots, write)
                 return (slot, back) if back < slot.size else None
         return None
 
     def placed(self) -> Iterator[tuple[int, Slot]]:
         """Every register with its offset on this device, which options may have moved."""
-        for offset, slots in self._slots.items():
-            for slot in slots:
+        for offset in self._places:
+            for slot in self._slots_at(offset):
                 yield offset, slot
 
     def unknown_access(self, offset: int, size: int, value: int | None) -> None:
@@ -179,6 +187,16 @@ class Device:
             self._reported.add(key)
             what = "read of" if value is None else f"write of {value:#x} to"
             self.board.guest_error(f"{self.name}: {size}-byte {what} unknown register {offset:#x}")
+
+    def _slots_at(self, offset: int) -> list[Slot]:
+        slots = self._slots.get(offset)
+        if slots is None:
+            places = self._places.get(offset)
+            if places is None:
+                return []
+            slots = [Slot(self, register, index) for register, index in places]
+            self._slots[offset] = slots
+        return slots
 
     def _banked(self, slots: list[Slot], write: bool) -> Slot:
         unusable = "ro" if write else "wo"
@@ -223,15 +241,19 @@ class Device:
             slot, skip = found
             part = min(slot.size - skip, size - done)
             lane = ((1 << 8 * part) - 1) << 8 * skip
-            bits = (value >> 8 * done) << 8 * skip & lane
-            # Bytes the guest does not write keep their value; for write-1-to-clear, zero keeps.
-            kept = slot.store[slot.index] & ~lane & ~slot.register.w1c
-            if bits & slot.register.tagged:
-                self._report_tagged(slot.register, bits)
-            slot.write(kept | bits)
+            self._write_part(slot, lane, (value >> 8 * done) << 8 * skip)
             done += part
         if not known:
             self.unknown_access(offset, size, value)
+
+    def _write_part(self, slot: Slot, lane: int, value: int) -> None:
+        """Write the bits of a register that are in `lane`."""
+        bits = value & lane
+        # Bytes the guest does not write keep their value; for write-1-to-clear, zero keeps.
+        kept = slot.store[slot.index] & ~lane & ~slot.register.w1c
+        if bits & slot.register.tagged:
+            self._report_tagged(slot.register, bits)
+        slot.write(kept | bits)
 
     def _report_tagged(self, register: Register, value: int) -> None:
         for field in register.fields:
