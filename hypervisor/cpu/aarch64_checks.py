@@ -17,8 +17,7 @@ places:
 from __future__ import annotations
 
 import ctypes
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from ctypes import c_uint64
 from functools import cache
 
@@ -281,7 +280,7 @@ def interpose(native: Mapping[str, int]) -> None:
     ctypes.memmove(ours, _engines_operations(), ctypes.sizeof(ours))
     ours[_TRANSLATE_INSTRUCTION] = native["translate_instruction"]
     for name, replaced in _REPLACED.items():
-        places = list(_places_of(_function(replaced)))
+        places = library.places_of(_function(replaced))
         if len(places) != 1:
             raise EngineError(f"{library.wheel()} calls {replaced} in a way that is not known")
         c_uint64.from_address(places[0]).value = native[name]
@@ -302,23 +301,6 @@ def _engines_operations() -> ctypes.Array[c_uint64]:
 
 def _function(name: str) -> int:
     return library.address_of(library.declare(name, None))
-
-
-def _places_of(address: int) -> Iterator[int]:
-    """Where in what it may write the engine's library holds `address`."""
-    path = os.path.realpath(library.load()._name)
-    pattern = address.to_bytes(8, "little")
-    with open("/proc/self/maps", encoding="ascii") as maps:
-        mappings = [line.split() for line in maps if line.rstrip().endswith(path)]
-    for span, rights, *_ in mappings:
-        if rights.startswith("rw"):
-            begin, end = (int(part, 16) for part in span.split("-"))
-            content = ctypes.string_at(begin, end - begin)
-            at = content.find(pattern)
-            while at >= 0:
-                if at % 8 == 0:
-                    yield begin + at
-                at = content.find(pattern, at + 1)
 
 
 def _decide(name: str, rules: _Rules) -> str:

@@ -108,6 +108,25 @@ def address_of(function: Any) -> int:
     return value
 
 
+def places_of(function: int) -> list[int]:
+    """Where in what it may write the engine's library holds the address of one of its functions:
+    the table by which it calls them itself has it once."""
+    path = os.path.realpath(load()._name)
+    pattern = function.to_bytes(8, "little")
+    with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
+        mappings = [line.split() for line in maps if line.rstrip().endswith(path)]
+    found: list[int] = []
+    for span, rights, *_ in mappings:
+        if rights.startswith("rw"):
+            begin, end = (int(part, 16) for part in span.split("-"))
+            content = ctypes.string_at(begin, end - begin)
+            at = content.find(pattern)
+            while at >= 0:
+                found += [begin + at] if at % 8 == 0 else []
+                at = content.find(pattern, at + 1)
+    return found
+
+
 def _declare(library: Any, name: str, result: Any, *arguments: Any) -> Any:
     try:
         function = getattr(library, name)

@@ -10,9 +10,7 @@ calls by a table of addresses; the entry for it is made to lead here.
 from __future__ import annotations
 
 import ctypes
-import struct
 from ctypes import c_uint64
-from pathlib import Path
 
 from hypervisor.cpu import library
 
@@ -61,27 +59,12 @@ def words(arch: str) -> dict[str, int]:
 def install(arch: str, generate_call: int) -> bool:
     """Have the engine generate calls by the native `generate_call`; whether it does now. Where it
     does not, blocks go on looking for themselves, which is slower and no different."""
-    slot = _slot_of(library.address_of(_function(f"tcg_gen_callN_{arch}")))
-    if slot is not None:
-        c_uint64.from_address(slot).value = generate_call
-    return slot is not None
+    places = library.places_of(library.address_of(_function(f"tcg_gen_callN_{arch}")))
+    if len(places) != 1:
+        return False
+    c_uint64.from_address(places[0]).value = generate_call
+    return True
 
 
 def _function(name: str) -> object:
     return library.declare(name, None)
-
-
-def _slot_of(function: int) -> int | None:
-    """The one word of the library's writable memory that holds `function`."""
-    pattern = struct.pack("<Q", function)
-    path = library.load()._name
-    found: list[int] = []
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        if line.endswith(path) and " rw-p " in line:
-            start, end = (int(text, 16) for text in line.split(" ", 1)[0].split("-"))
-            data = ctypes.string_at(start, end - start)
-            at = data.find(pattern)
-            while at >= 0:
-                found.append(start + at)
-                at = data.find(pattern, at + 1)
-    return found[0] if len(found) == 1 and found[0] % 8 == 0 else None
