@@ -17,13 +17,13 @@ HERE = Path(__file__).resolve().parent
 RISCV64 = ["-target", "riscv64-freestanding-none", "-mcmodel=medany"]
 MACHINE_MODE = "-mcpu=generic_rv64+m+a+c+zicsr"
 AARCH64 = ["-target", "aarch64-freestanding-none", "-mcpu=generic+strict_align"]
+GPU = "-I../../../gpu/guest"
 FLAGS = {
     "hello-riscv64": [*RISCV64, MACHINE_MODE],
     "hello-aarch64": [*AARCH64, "-mgeneral-regs-only"],
-    "gpu-demo": [*RISCV64, f"{MACHINE_MODE}+f+d", "-mabi=lp64d", "-I../../../gpu/guest"],
+    "gpu-demo-riscv64": [*RISCV64, f"{MACHINE_MODE}+f+d", "-mabi=lp64d", GPU],
+    "gpu-demo-aarch64": [*AARCH64, GPU],
 }
-SHARED = {"hello-riscv64": "hello", "hello-aarch64": "hello"}
-"""Where the sources are that a guest has in common with others."""
 COMPILE = ["-std=c11", "-Os", "-g0", "-ffreestanding", "-fno-builtin"]
 COMPILE += ["-fno-sanitize=all", "-fno-stack-protector", "-fno-unwind-tables"]
 COMPILE += ["-fno-asynchronous-unwind-tables", "-Wall", "-Wextra", "-Wno-unused-parameter"]
@@ -42,11 +42,9 @@ LINK = [
 def build(folder: Path, output: Path) -> None:
     """Compile and link the sources of the guest in `folder`."""
     sources = sorted(path.name for path in folder.iterdir() if path.suffix in (".c", ".S"))
-    flags = list(FLAGS[folder.name])
-    if folder.name in SHARED:
-        shared = SHARED[folder.name]
-        sources += sorted(f"../{shared}/{path.name}" for path in (HERE / shared).glob("*.c"))
-        flags.append(f"-I../{shared}")
+    shared = folder.name.rpartition("-")[0]  # what it has in common with other architectures
+    sources += sorted(f"../{shared}/{path.name}" for path in (HERE / shared).glob("*.c"))
+    flags = [*FLAGS[folder.name], "-I.", f"-I../{shared}"]
     command = [sys.executable, "-m", "ziglang", "cc", *flags, *COMPILE, *LINK, *sources]
     # Relative names from the sources' own folder: where they lie leaves no trace.
     subprocess.run([*command, "-o", str(output.resolve())], cwd=folder, check=True, timeout=600)

@@ -1,4 +1,4 @@
-"""The bundled guest with a GPU: `hypervisor run configs/gpu-demo.yaml`."""
+"""The bundled guest with a GPU, on each architecture: `hypervisor run configs/gpu-demo.yaml`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import configs
 from hypervisor.machine import Machine
 
 CONFIG = Path(configs.__file__).parent / "gpu-demo.yaml"
+AARCH64 = CONFIG.with_name("aarch64-gpu-demo.yaml")
+everywhere = pytest.mark.parametrize("config", [CONFIG, AARCH64], ids=["riscv64", "aarch64"])
 PASSED = """
 Hello from bare metal, with a GPU.
 GPU: {name}
@@ -24,8 +26,9 @@ def output_of(machine: Machine) -> str:
     return machine.console.output.decode().replace("\r", "")
 
 
-def test_it_computes_right_and_draws() -> None:
-    with Machine.load(CONFIG) as machine:
+@everywhere
+def test_it_computes_right_and_draws(config: Path) -> None:
+    with Machine.load(config) as machine:
         outcome = machine.run(timeout=300)
         name = machine.devices["gpu0"].core.limits.parameters[0x102B].rstrip(b"\0").decode()
         width, height, pixels = machine.devices["gpu0"].scanout.rgb()
@@ -38,8 +41,9 @@ def test_it_computes_right_and_draws() -> None:
     assert len(set(zip(pixels[::3], pixels[1::3], pixels[2::3], strict=True))) > 50
 
 
-def test_two_runs_are_the_same_and_a_snapshot_changes_nothing() -> None:
-    with Machine.load(CONFIG) as machine, Machine.load(CONFIG) as other:
+@everywhere
+def test_two_runs_are_the_same_and_a_snapshot_changes_nothing(config: Path) -> None:
+    with Machine.load(config) as machine, Machine.load(config) as other:
         machine.run(timeout=300)
         other.run(until="PASS gemm", timeout=300)
         saved = other.snapshot()
@@ -69,10 +73,11 @@ def test_it_passes_at_the_hosts_own_times() -> None:
     assert outcome.kind == "power-off"
 
 
-def test_without_opencl_it_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@everywhere
+def test_without_opencl_it_is_told_so(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCL_ICD_VENDORS", "/nonexistent")
 
-    with Machine.load(CONFIG) as machine:
+    with Machine.load(config) as machine:
         outcome = machine.run(timeout=300)
 
     assert outcome.kind == "failed"

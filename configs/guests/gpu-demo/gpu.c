@@ -1,7 +1,7 @@
 /* The GPU's ring: one submission at a time, waited for with its interrupt. */
 #include "ring.h"
 
-#include "hardware.h"
+#include "demo.h"
 
 enum { DESCRIPTORS = 4, DEVICE_NAME = 0x102b };
 enum { STREAM_SIZE = 64 << 10, ANSWERS = 1 };
@@ -19,11 +19,9 @@ static void submit_and_wait(void)
 {
     uint64_t fence = gpu_ring_submit(&ring, 0, stream, used);
     while (!gpu_ring_is_complete(&ring, 0, fence)) {
-        __asm__ volatile("wfi" ::: "memory");
-        uint32_t source = read32(PLIC_CLAIM);
+        uint32_t source = interrupt_wait();
         gpu_ring_acknowledge(&ring);
-        if (source)
-            write32(PLIC_CLAIM, source);
+        interrupt_end(source);
     }
     used = 0;
 }
@@ -42,11 +40,7 @@ static void find_name(const struct gpu_capset *capset)
 
 bool gpu_start(void)
 {
-    write32(PLIC_PRIORITY + 4 * GPU_IRQ, 1);
-    write32(PLIC_ENABLE, 1u << GPU_IRQ);
-    write32(PLIC_THRESHOLD, 0);
-    /* Traps stay off in mstatus: a pending interrupt only ends WFI. */
-    __asm__ volatile("csrs mie, %0" ::"r"(1ul << 11));
+    board_start();
     struct gpu_capset capset;
     if (!gpu_ring_open(&ring, GPU, descriptors, DESCRIPTORS)
         || !gpu_ring_describe(&ring, information, sizeof information, &capset))

@@ -1,12 +1,11 @@
 /* Computes on the GPU, checks what came of it against this processor, and shows a picture. */
 #include "gpu_protocol.h"
-#include "hardware.h"
+#include "demo.h"
 #include "kernels.h"
 
 enum { CONTEXT = 10, QUEUE, PROGRAM, SAXPY, GEMM, MANDELBROT, X, Y, A, B, C, PICTURE, MAPPED = 100 };
 enum { BLOB = 2, BLOB_SIZE = 8 << 20, MIB = 1 << 20 };
 enum { ELEMENTS = 65536, ORDER = 96, WIDTH = 640, HEIGHT = 480, LIMIT = 200 };
-enum { POWER_OFF = 0x5555, FAILED = 0x13333 };
 
 #define ADD(name, ...)                                                                     \
     do {                                                                                   \
@@ -21,13 +20,6 @@ static float *const b = (float *)(FREE_MEMORY + 3 * MIB);
 static float *const c = (float *)(FREE_MEMORY + 4 * MIB);
 static const uint32_t *const picture = (uint32_t *)(FREE_MEMORY + 5 * MIB);
 
-static void leave(uint32_t how)
-{
-    write32(FINISHER, how);
-    for (;;)
-        __asm__ volatile("wfi");
-}
-
 static void fail(const char *what)
 {
     print("FAIL ");
@@ -37,7 +29,7 @@ static void fail(const char *what)
         print_number((uint64_t)-gpu_error());
     }
     print("\n");
-    leave(FAILED);
+    leave(false);
 }
 
 static void number_argument(uint32_t kernel, uint32_t index, const void *value)
@@ -210,5 +202,5 @@ void guest_main(void)
     check_gemm();
     draw();
     print("all passed\n");
-    leave(POWER_OFF);
+    leave(true);
 }

@@ -4,8 +4,6 @@
 enum { UNDEFINED = 0x00, SUPERVISOR_CALL = 0x15, DATA_ABORT = 0x25, BREAKPOINT = 0x3c };
 enum { WRITE_NOT_READ = 1 << 6, FAR_NOT_VALID = 1 << 10 };
 
-static volatile bool is_probing, probe_failed;
-
 static const char *name(u32 class, u64 syndrome)
 {
     switch (class) {
@@ -26,39 +24,18 @@ u64 handle_trap(u64 syndrome, u64 link, u64 address)
 {
     u32 class = syndrome >> 26 & 63;
     u64 next = class == SUPERVISOR_CALL ? link : link + 4;
-    if (is_probing) {
-        probe_failed = 1;
+    bool has_address = class == DATA_ABORT && !(syndrome & FAR_NOT_VALID);
+    if (is_expected_trap())
         return next;
-    }
     print("trap ");
     print_hex(class);
-    print(": ");
-    print(name(class, syndrome));
-    if (class == DATA_ABORT && !(syndrome & FAR_NOT_VALID)) {
-        print(" on ");
-        print_hex(address);
-    }
-    print(" at ");
-    print_hex(link);
-    print("\n");
+    print_trap(name(class, syndrome), has_address ? &address : 0, link);
     return next;
 }
 
-bool is_readable(u64 address)
-{
-    probe_failed = 0;
-    is_probing = 1;
-    (void)read32(address);
-    is_probing = 0;
-    return !probe_failed;
-}
-
-void provoke_faults(void)
+void raise_exceptions(void)
 {
     __asm__ volatile("udf #0");
     __asm__ volatile("brk #0");
     __asm__ volatile("svc #0");
-    (void)read32(NOWHERE + 8);
-    write32(NOWHERE + 16, 0);
-    print("still here\n");
 }

@@ -12,6 +12,7 @@
 #define PLIC_CLAIM 0x0c200004ul
 #define UART 0x10000000ul
 #define UART_IRQ 10
+#define NOWHERE 0ul
 
 #define MIE_TIMER (1ul << 7)
 #define MIE_EXTERNAL (1ul << 11)

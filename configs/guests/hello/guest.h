@@ -47,6 +47,14 @@ void wait_until(u64 time);
 void switch_off(void);
 void reset(void);
 
-/* The architecture's trap.c */
+/* faults.c */
 bool is_readable(u64 address);
 void provoke_faults(void);
+bool is_expected_trap(void);
+/* It was provoked by asking whether something is there. */
+void print_trap(const char *name, const u64 *address, u64 at);
+/* What follows its number; `address`: of what was accessed, 0 where that is not known. */
+
+/* The architecture's trap.c */
+void raise_exceptions(void);
+/* An undefined instruction, a breakpoint and a call: each goes on behind itself. */

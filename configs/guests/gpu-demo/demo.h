@@ -1,22 +1,13 @@
-/* The machine: what is where, and how to reach it. */
+/* What the parts of the demonstration have of each other. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define FINISHER 0x00100000ul
-#define PLIC_PRIORITY 0x0c000000ul
-#define PLIC_ENABLE 0x0c002000ul
-#define PLIC_THRESHOLD 0x0c200000ul
-#define PLIC_CLAIM 0x0c200004ul
-#define UART 0x10000000ul
-#define GPU 0x10040000ul
-#define GPU_IRQ 11
-#define FREE_MEMORY 0x81000000ul
-/* From here on RAM is nobody's. */
+#include "board.h"
+/* GPU: the device's registers. FREE_MEMORY: from here on RAM is nobody's. */
 
 static inline uint32_t read32(uint64_t address) { return *(volatile uint32_t *)address; }
-static inline uint64_t read64(uint64_t address) { return *(volatile uint64_t *)address; }
 static inline void write8(uint64_t address, uint8_t value)
 {
     *(volatile uint8_t *)address = value;
@@ -25,12 +16,17 @@ static inline void write32(uint64_t address, uint32_t value)
 {
     *(volatile uint32_t *)address = value;
 }
-static inline void write64(uint64_t address, uint64_t value)
-{
-    *(volatile uint64_t *)address = value;
-}
 
-/* console.c */
+/* board.c, of each architecture */
+void board_start(void);
+/* The GPU's interrupt ends a wait from here on; no trap comes of it. */
+uint32_t interrupt_wait(void);
+void interrupt_end(uint32_t source);
+/* Wait for an interrupt, then claim it; and, when its device is content, let the next one come. */
+void print_character(char character);
+void leave(bool passed);
+
+/* print.c */
 void print(const char *text);
 void print_number(uint64_t value);
 
