@@ -12,10 +12,13 @@ from hypervisor.cpu import riscv64_env as env
 from hypervisor.cpu.engine import Engine
 from hypervisor.cpu.library import EngineError
 from hypervisor.cpu.riscv64_native import callbacks
+from hypervisor.cpu.riscv64_tlb import SSTATUS
 
 ARCH_RISCV, MODE_RISCV64 = 8, 8
 _REG_USCRATCH = 36
 _CSR_USCRATCH = 0x040
+_READ, _WRITE = 1, 2
+"""Of the functions of a CSR, which the engine has in a table."""
 _one_at_a_time = threading.Lock()
 
 
@@ -36,15 +39,22 @@ class Internals:
 
     def replace_csr_read(self, number: int, read: int) -> None:
         """Let `read` (native address) answer reads of a CSR; its access rule stays."""
+        self._replace(number, _READ, read)
+
+    def replace_csr_write(self, number: int, write: int) -> None:
+        """The same of writes."""
+        self._replace(number, _WRITE, write)
+
+    def _replace(self, number: int, which: int, function: int) -> None:
         operations = (c_void_p * 4)()
         self.get_csr_ops(number, operations)
-        operations[1] = read
+        operations[which] = function
         self.set_csr_ops(number, operations)
 
 
 @cache
 def internals() -> Internals:
-    """Bind the internals and install our time and counter CSRs (a table of the whole process)."""
+    """Bind the internals and install our own CSRs (a table of the whole process)."""
     found = Internals()
     native = callbacks()
     found.replace_csr_read(env.CSR_TIME, native["read_time"])
@@ -52,6 +62,7 @@ def internals() -> Internals:
         found.replace_csr_read(number, native["read_cycle"])
     for number in (env.CSR_INSTRET, env.CSR_MINSTRET):
         found.replace_csr_read(number, native["read_instret"])
+    found.replace_csr_write(SSTATUS, native["write_sstatus"])
     return found
 
 

@@ -15,6 +15,7 @@ from hypervisor.cpu import (
     native_exits,
     native_faults,
     native_stops,
+    riscv64_tlb,
 )
 from hypervisor.cpu import riscv64_env as env
 
@@ -30,6 +31,7 @@ FUNCTIONS = (
     *native_exits.FUNCTIONS,
     *native_faults.FUNCTIONS,
     *native_stops.FUNCTIONS,
+    *riscv64_tlb.FUNCTIONS,
 )
 
 _FEW_PAGES = 64
@@ -207,13 +209,22 @@ def callbacks() -> Mapping[str, int]:
         "hostp": c("get_page_addr_code_hostp_riscv64", c_uint64, c_void_p, c_uint64, c_void_p),
         "memcmp": ctypes.CDLL(None).memcmp,
     }
-    words = native.cell_words() | native_code.WORDS | native_faults.WORDS
+    words = native.cell_words() | native_code.WORDS | native_faults.WORDS | riscv64_tlb.WORDS
+    words["engine_write_sstatus"] = _csr_write(riscv64_tlb.SSTATUS)
     words["FEW_PAGES"] = _FEW_PAGES
     words |= {name: library.address_of(function) for name, function in symbols.items()}
-    words |= {name: getattr(env, name) for name in ("PC", "PRIV", "STVAL", "MTVAL", "HART_SLOT")}
+    fields = ("PC", "PRIV", "MSTATUS", "STVAL", "MTVAL", "HART_SLOT")
+    words |= {name: getattr(env, name) for name in fields}
     words |= native_exits.words("riscv64")
     text = native.HELPERS + native_exits.IR + native_blocks.IR + native_code.IR
-    text += native_faults.IR + native_stops.IR + _IR
+    text += native_faults.IR + native_stops.IR + riscv64_tlb.IR + _IR
     compiled = native.compile_ir(text.format(**words), FUNCTIONS)
     native_exits.install("riscv64", compiled["generate_call"])
     return compiled
+
+
+def _csr_write(number: int) -> int:
+    """The engine's own function for writes of a CSR."""
+    operations = (c_void_p * 4)()
+    library.declare("riscv_get_csr_ops_riscv64", None, c_int, c_void_p)(number, operations)
+    return operations[2] or 0

@@ -10,6 +10,7 @@ from hypervisor.cpu import registers
 from hypervisor.cpu import riscv64_env as env
 from hypervisor.cpu.cells import NEVER
 from hypervisor.cpu.riscv64_internals import internals
+from hypervisor.cpu.riscv64_tlb import SSTATUS, SUM
 
 # Addresses before configurations: a locked entry would refuse its address.
 PMP_NAMES = {f"pmpaddr{n & 15}": n for n in env.PMP_ADDRESSES}
@@ -50,6 +51,10 @@ class Registers(registers.Registers):
             c_uint64.from_address(self._address + env.PC).value = value
         elif name == "zero":
             return
+        elif name == "mstatus":
+            if (self[name] ^ value) & SUM:  # the TLBs follow
+                internals().csr(self._address, SSTATUS, None, value & SUM, SUM)
+            c_uint64.from_address(self._address + env.MSTATUS).value = value
         elif (at := self._fields.get(name)) is not None:
             c_uint64.from_address(self._address + at).value = value
         else:

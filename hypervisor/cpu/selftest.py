@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from hypervisor.cpu import hart as any_hart
-from hypervisor.cpu import library, native_exits
+from hypervisor.cpu import library, native_exits, riscv64_tlb
 from hypervisor.cpu import riscv64_env as env
 from hypervisor.cpu.cells import NEVER, ClockCell, Reason
 from hypervisor.cpu.engine import Engine
@@ -117,6 +117,7 @@ def _find_exception_index(ram: Ram) -> int:
     """The 32-bit word of the CPUState that holds the exception's number, for several of them."""
     engine = Engine(ARCH_RISCV, MODE_RISCV64)
     state = find_env(engine)
+    riscv64_tlb.check(state)
     for register, offset in _REGISTERS.items():
         marker = 0x1234_5678_9ABC_DE00 + 2 * register
         engine.write_register(register, marker)
