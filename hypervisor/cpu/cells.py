@@ -58,6 +58,7 @@ class HartCell(ctypes.Structure):
         ("env", c_uint64),
         ("cpu", c_uint64),
         ("previous_end", c_uint64),  # end address of the last counted block
+        ("code_check", c_uint64),  # not 0: translations may be stale from the next block on
         ("reason", c_uint64),
         ("firmware_calls", c_uint64),  # 1: ecall from S-mode is ours (built-in SBI)
         ("watch_code", c_uint64),  # 1: every barrier for code (fence.i, IC) looks for changes
@@ -67,7 +68,7 @@ class HartCell(ctypes.Structure):
         ("traps", c_uint64 * TRAP_CAUSES),
         ("code_barriers", c_uint64),  # how many there were
         ("flushes", c_uint64),  # times that all translations were dropped
-        ("dropped_pages", c_uint64),  # pages whose translations alone were
+        ("dropped_pages", c_uint64),  # times that some of a page alone were
         ("ram_host", c_uint64),  # where RAM lies in the host
         ("ram_size", c_uint64),
         ("shadow", c_uint64),  # code pages as they were when first translated, as RAM is laid out
@@ -81,7 +82,6 @@ class HartCell(ctypes.Structure):
         ("cntv_ctl", c_uint64),
         ("cntv_cval", c_uint64),
         ("timer_changed", c_uint64),  # 1: a timer's register was written
-        ("code_check", c_uint64),  # not 0: translations may be stale from the next block on
         ("tlb_stale", c_uint64),  # 1: another hart said that the TLB is, before this runs on
         ("ram_base", c_uint64),  # guest-physical
         ("ram_addr", c_uint64),  # as the engine numbers RAM
@@ -103,6 +103,7 @@ class HartCell(ctypes.Structure):
     env: int
     cpu: int
     previous_end: int
+    code_check: int
     reason: int
     firmware_calls: int
     watch_code: int
@@ -126,7 +127,6 @@ class HartCell(ctypes.Structure):
     cntv_ctl: int
     cntv_cval: int
     timer_changed: int
-    code_check: int
     tlb_stale: int
     ram_base: int
     ram_addr: int

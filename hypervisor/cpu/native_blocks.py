@@ -18,8 +18,7 @@ onward:                            ; as far as the guest can tell nothing stops 
   %asked = icmp ne i64 %check, 0
   br i1 %asked, label %stale, label %count, !prof !0
 stale:
-  call void @stop(ptr %hart, i64 {CODE_CHECK})
-  call void @leave_run(ptr %uc)
+  tail call void @leave_run(ptr %hart, i64 {CODE_CHECK})
   ret void
 transfer:
   call void @put(ptr %clock, i64 {visible}, i64 %units)
@@ -27,8 +26,7 @@ transfer:
   %due = icmp uge i64 %units, %deadline
   br i1 %due, label %stop, label %count, !prof !0
 stop:
-  call void @stop(ptr %hart, i64 {DEADLINE})
-  call void @leave_run(ptr %uc)
+  tail call void @leave_run(ptr %hart, i64 {DEADLINE})
   ret void
 count:
   %bytes = zext i32 %size to i64

@@ -3,18 +3,18 @@
 The engine does not notice all stores to translated code (not those through another mapping of a
 page after the first, nor other harts', nor the host's). So each page is copied when code is first
 translated from it, and the words that were translated are marked. `synchronize` drops the
-translations of a page if any of those words differs from its copy.
+translations of those words that differ from their copy.
 """
 
-LISTED, SUSPECT = 1, 2
+LISTED, SUSPECT, CHANGED = 1, 2, 3
 """What a byte in `HartCell.listed` says of a page: its code was translated; code that had changed
-was (so translations of both kinds may exist although the page is as it was copied), or the page was
-found to have changed."""
+was (so translations of both kinds may exist although the page is as it was copied, and all of the
+page's are dropped); or it was found to have changed since."""
 
 CHECK_SUSPECTS, CHECK_ALL = 1, 2
 """What `HartCell.code_check` asks for."""
 
-WORDS = {"LISTED": LISTED, "SUSPECT": SUSPECT}
+WORDS = {"LISTED": LISTED, "SUSPECT": SUSPECT, "CHANGED": CHANGED}
 WORDS |= {"CHECK_SUSPECTS": CHECK_SUSPECTS, "CHECK_ALL": CHECK_ALL}
 
 IR = """
@@ -137,6 +137,72 @@ no:
   ret i1 false
 }}
 
+; Drop what was translated from words of the page at offset %start in RAM that have changed since;
+; whether none is left that was translated.
+define internal i1 @refresh_page(ptr %hart, i64 %start) {{
+  %shadow = call ptr @pointer(ptr %hart, i64 {shadow})
+  %ram = call ptr @pointer(ptr %hart, i64 {ram_host})
+  %copy = getelementptr i8, ptr %shadow, i64 %start
+  %now = getelementptr i8, ptr %ram, i64 %start
+  %memcmp = inttoptr i64 {memcmp} to ptr
+  %result = call i32 %memcmp(ptr %copy, ptr %now, i64 4096)
+  %differs = icmp ne i32 %result, 0
+  br i1 %differs, label %search, label %same
+search:
+  %all = call ptr @pointer(ptr %hart, i64 {translated_words})
+  %word_number = lshr i64 %start, 2
+  %translated = getelementptr i8, ptr %all, i64 %word_number
+  br label %word
+word:                              ; from %first up to %behind are those that were found
+  %n = phi i64 [ 0, %search ], [ %n1, %next ]
+  %first = phi i64 [ 1024, %search ], [ %first1, %next ]
+  %behind = phi i64 [ 0, %search ], [ %behind1, %next ]
+  %left = phi i8 [ 0, %search ], [ %left1, %next ]
+  %n1 = add i64 %n, 1
+  %copy_at = getelementptr i32, ptr %copy, i64 %n
+  %now_at = getelementptr i32, ptr %now, i64 %n
+  %before = load i32, ptr %copy_at
+  %after = load i32, ptr %now_at
+  %seen_at = getelementptr i8, ptr %translated, i64 %n
+  %seen = load i8, ptr %seen_at
+  %kept = or i8 %left, %seen
+  %changed = icmp ne i32 %before, %after
+  br i1 %changed, label %take, label %next
+take:
+  store i32 %after, ptr %copy_at
+  store i8 0, ptr %seen_at
+  %is_code = icmp ne i8 %seen, 0
+  br i1 %is_code, label %code, label %next
+code:
+  %is_first = icmp ult i64 %n, %first
+  %lower = select i1 %is_first, i64 %n, i64 %first
+  br label %next
+next:
+  %first1 = phi i64 [ %first, %word ], [ %first, %take ], [ %lower, %code ]
+  %behind1 = phi i64 [ %behind, %word ], [ %behind, %take ], [ %n1, %code ]
+  %left1 = phi i8 [ %kept, %word ], [ %left, %take ], [ %left, %code ]
+  %more = icmp ult i64 %n1, 1024
+  br i1 %more, label %word, label %found
+found:
+  %any = icmp ne i64 %behind1, 0
+  br i1 %any, label %drop, label %same
+drop:
+  call void @add(ptr %hart, i64 {dropped_pages}, i64 1)
+  %uc = call ptr @pointer(ptr %hart, i64 {uc})
+  %ram_addr = call i64 @get(ptr %hart, i64 {ram_addr})
+  %page = add i64 %ram_addr, %start
+  %first_at = shl i64 %first1, 2
+  %behind_at = shl i64 %behind1, 2
+  %begin = add i64 %page, %first_at
+  %end = add i64 %page, %behind_at
+  %invalidate = inttoptr i64 {tb_invalidate_phys_range} to ptr
+  call void %invalidate(ptr %uc, i64 %begin, i64 %end)
+  %none = icmp eq i8 %left1, 0
+  ret i1 %none
+same:
+  ret i1 false
+}}
+
 define void @translated(ptr %uc, ptr %block, ptr %previous, ptr %hart) {{
   %pc = load i64, ptr %block
   %size_at = getelementptr i8, ptr %block, i64 10
@@ -190,7 +256,9 @@ compare:
   %changed = call i1 @page_is_stale(ptr %hart, i64 %start)
   br i1 %changed, label %ask, label %done
 ask:
-  store i8 {SUSPECT}, ptr %mark
+  %suspect = icmp eq i8 %old, {SUSPECT}
+  %new = select i1 %suspect, i8 {SUSPECT}, i8 {CHANGED}
+  store i8 %new, ptr %mark
   %asked = call i64 @get(ptr %hart, i64 {code_check})
   %more = or i64 %asked, {CHECK_SUSPECTS}
   call void @put(ptr %hart, i64 {code_check}, i64 %more)
@@ -224,8 +292,8 @@ done:
   ret void
 }}
 
-; Drop the translations of pages that have changed since; all, where `drop_all` says so. Where
-; `code_check` asks for no more than that, only pages that are suspect are looked at.
+; Drop the translations of code that has changed since; all, where `drop_all` says so. Where
+; `code_check` asks for no more than that, only pages that are marked for it are looked at.
 define void @synchronize(ptr %hart) {{
   %check = call i64 @get(ptr %hart, i64 {code_check})
   %is_little = icmp eq i64 %check, {CHECK_SUSPECTS}
@@ -239,7 +307,7 @@ define void @synchronize(ptr %hart) {{
   %all = icmp ne i64 %everything, 0
   br i1 %all, label %flush, label %search
 search:
-  %n = phi i64 [ 0, %0 ], [ %n1, %same ], [ %n, %drop ]
+  %n = phi i64 [ 0, %0 ], [ %n1, %same ], [ %n, %remove ]
   %count = call i64 @get(ptr %hart, i64 {page_count})
   %more = icmp ult i64 %n, %count
   br i1 %more, label %test, label %done
@@ -253,16 +321,21 @@ test:
   %suspect = icmp eq i8 %page_mark, {SUSPECT}
   br i1 %suspect, label %drop, label %unsuspected
 unsuspected:
-  br i1 %is_little, label %same, label %compare
-compare:
-  %differs = call i1 @page_is_stale(ptr %hart, i64 %at)
-  br i1 %differs, label %drop, label %same
-drop:                              ; the last one takes its place in the list
+  %unmarked = icmp ne i8 %page_mark, {CHANGED}
+  %skip = and i1 %is_little, %unmarked
+  br i1 %skip, label %same, label %refresh
+refresh:
+  store i8 {LISTED}, ptr %mark_at
+  %is_empty = call i1 @refresh_page(ptr %hart, i64 %at)
+  br i1 %is_empty, label %remove, label %same
+drop:
   call void @add(ptr %hart, i64 {dropped_pages}, i64 1)
   %begin = add i64 %ram_addr, %at
   %end = add i64 %begin, 4096
   %invalidate = inttoptr i64 {tb_invalidate_phys_range} to ptr
   call void %invalidate(ptr %uc, i64 %begin, i64 %end)
+  br label %remove
+remove:                            ; the last one takes its place in the list
   %last = sub i64 %count, 1
   %last_slot = getelementptr i32, ptr %pages, i64 %last
   %last_number = load i32, ptr %last_slot

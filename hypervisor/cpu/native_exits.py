@@ -20,8 +20,10 @@ kept = c_uint64(0)
 """How many engines of this process want to stop within blocks: unless 0 all calls are made."""
 
 IR = """
-; Leave the run that @stop was asked to end, at the start of a block, with its pc in the state.
-define internal void @leave_run(ptr %uc) {{
+; End the run at the start of a block, with its pc in the state. Does not return.
+define internal void @leave_run(ptr %hart, i64 %reason) {{
+  call void @stop(ptr %hart, i64 %reason)
+  %uc = call ptr @pointer(ptr %hart, i64 {uc})
   %leave = inttoptr i64 {check_exit_request} to ptr
   call void %leave(ptr %uc, i32 0)
   ret void

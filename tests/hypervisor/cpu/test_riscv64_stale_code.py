@@ -11,6 +11,7 @@ import struct
 
 import pytest
 
+from hypervisor.cpu import library
 from hypervisor.cpu.cells import NEVER
 
 RAM = 0x8000_0000
@@ -21,6 +22,11 @@ READ_EXECUTE, READ_WRITE, POINTER = 0xCB, 0xC7, 0x01
 
 RETURN_1, RETURN_2 = 0x00100513, 0x00200513  # li a0, 1; li a0, 2
 RETURN = 0x00008067
+
+EdgeHook = ctypes.CFUNCTYPE(
+    None, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint64), ctypes.c_void_p, ctypes.c_void_p
+)
+"""Told of each block that is translated; the first word of what describes it is its pc."""
 
 PATCH_TWO_FUNCTIONS = """
     li s0, 0x80040000
@@ -144,6 +150,33 @@ def test_fence_i_with_unchanged_code_keeps_translations(rig):
     assert (hart.cell.flushes, hart.cell.dropped_pages) == before
 
 
+def test_changed_word_drops_the_blocks_that_hold_it_and_no_others(rig):
+    """Two functions in a page, of which one is written."""
+    hart = rig.load("""
+        .option norvc
+        jal f
+        jal g
+        wfi
+    f:  addi a0, a0, 1
+        ret
+    g:  addi a0, a0, 16
+        ret
+    """)
+    hart.run()
+    translated = []
+    count = EdgeHook(lambda uc, block, previous, data: translated.append(block[0] - RAM))
+    hart.engine.hook(library.HOOK_EDGE_GENERATED, library.address_of(count), 0)
+    rig.memory.write(RAM + 0xC, struct.pack("<I", 0x00250513))  # f: addi a0, a0, 2
+
+    hart.notice_host_writes()
+    hart.pc = RAM
+    hart.waiting = False
+    hart.run()
+
+    assert hart.registers["a0"] == 1 + 16 + 2 + 16
+    assert {0, 4, 0xC, 0x14} & set(translated) == {0xC}
+
+
 def test_page_that_holds_no_code_any_more_is_not_compared_again(rig):
     """Three pages hold code; two of them are written, the first of the list among them."""
     hart = rig.load("""
@@ -158,7 +191,7 @@ def test_page_that_holds_no_code_any_more_is_not_compared_again(rig):
     hart.run()
     before = hart.cell.page_count
     for page in (0, 2):
-        rig.memory.write(RAM + 0x1000 * page, bytes(8))
+        rig.memory.write(RAM + 0x1000 * page, bytes(64))
 
     hart.notice_host_writes()
 
