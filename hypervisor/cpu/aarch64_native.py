@@ -36,6 +36,7 @@ FUNCTIONS = (
     *native_faults.FUNCTIONS,
     *native_stops.FUNCTIONS,
 )
+OFTEN = ("block", "next_block", "translated", "translate_instruction", "generate_call")
 
 _IR = """
 define void @exception(ptr %uc, i32 %number, ptr %hart) {{
@@ -286,7 +287,7 @@ def callbacks() -> Mapping[str, int]:
     text += native_faults.IR + native_stops.IR + _IR
     text += aarch64_checks.IR + aarch64_checks.rules()
     text += "".join(_TIMER_IR.replace("TIMER", timer) for timer in ("cntp", "cntv"))
-    compiled = native.compile_ir(text.format(**words), FUNCTIONS)
+    compiled = native.compile_ir(text.format(**words), FUNCTIONS, OFTEN)
     aarch64_checks.interpose(compiled)
     native_exits.install("aarch64", compiled["generate_call"])
     return compiled

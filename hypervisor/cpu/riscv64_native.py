@@ -33,6 +33,7 @@ FUNCTIONS = (
     *native_stops.FUNCTIONS,
     *riscv64_tlb.FUNCTIONS,
 )
+OFTEN = ("block", "exception", "translated", "read_time", "write_sstatus", "generate_call")
 
 _FEW_PAGES = 64
 """Code pages that fence.i compares always: so little takes no time. Kernels have more when they
@@ -218,7 +219,7 @@ def callbacks() -> Mapping[str, int]:
     words |= native_exits.words("riscv64")
     text = native.HELPERS + native_exits.IR + native_blocks.IR + native_code.IR
     text += native_faults.IR + native_stops.IR + riscv64_tlb.IR + _IR
-    compiled = native.compile_ir(text.format(**words), FUNCTIONS)
+    compiled = native.compile_ir(text.format(**words), FUNCTIONS, OFTEN)
     native_exits.install("riscv64", compiled["generate_call"])
     return compiled
 
