@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter_ns
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypervisor.cpu.cells import ClockCell
 from hypervisor.cpu.engine import Engine
 from hypervisor.cpu.library import MmioRead, MmioWrite
 from hypervisor.device.device import Device
+from hypervisor.device.registers import SystemRegisters
 
 PAGE = 0x1000
 
@@ -213,6 +215,26 @@ class Bus:
                 f"access to {address:#x}, beside {window.device.name}, where no device is"
             )
         return 0
+
+    def guarded(self, registers: SystemRegisters) -> SystemRegisters:
+        """The same registers, but what a hook raises is kept for the run loop."""
+
+        def read(hook: Callable[[], int]) -> int:
+            try:
+                return hook()
+            except BaseException as error:
+                return self._failed(error)
+
+        def write(hook: Callable[[int], None], value: int) -> None:
+            try:
+                hook(value)
+            except BaseException as error:
+                self._failed(error)
+
+        return {
+            encoding: (load and partial(read, load), store and partial(write, store))
+            for encoding, (load, store) in registers.items()
+        }
 
     def _failed(self, error: BaseException) -> int:
         if self.failure is None:

@@ -2,43 +2,31 @@
 
 Follows ARM IHI 0048B.b, without the Security Extensions and without virtualization: both
 interrupt groups, up to 8 harts, 32 priorities. Identifies itself as ARM's GIC-400 (DDI 0471B).
-The distributor is at the base (`gicv2_distributor_registers`), the CPU interface 0x1_0000 above.
+The distributor is at the base, the CPU interface 0x1_0000 above.
 Names and section numbers are the specification's; its "processor" is a hart here.
 """
 
 from __future__ import annotations
 
-from dataclasses import astuple
-from functools import partial
 from typing import Any
 
-from pydantic import Field
-
-from devices.interrupt.gicv2_distributor import LAST_NUMBER, number_of, source_of
-from devices.interrupt.gicv2_distributor_registers import DistributorRegisters
-from devices.interrupt.gicv2_interface import (
+from devices.interrupt.gic import NO_INTERRUPT, Gic
+from devices.interrupt.gic_distributor import LAST_NUMBER, number_of, source_of
+from devices.interrupt.gic_interface import (
     PRIORITY_BITS,
     SMALLEST_ABPR,
     SMALLEST_BPR,
     CpuInterface,
 )
-from hypervisor.device import (
-    Board,
-    InterruptAcknowledge,
-    InterruptComplete,
-    Line,
-    Node,
-    Options,
-    Register,
-)
+from hypervisor.device import Node, Register
 from hypervisor.device.registers import Access, Bits
 from hypervisor.device.tree import u64
 
 CPU_INTERFACE = 0x1_0000
-NO_INTERRUPT, OTHER_GROUP = 1023, 1022
-_IRQ, _FIQ = 0, 1
+OTHER_GROUP = 1022
 _SPI, _PPI = 0, 1
 _LEVEL_HIGH = 4
+_PERIPHERAL_ID = (4, 0, 0, 0, 0x90, 0xB4, 0x2B, 0, 0x0D, 0xF0, 0x05, 0xB1)
 _ID: dict[str, Bits] = {"INTERRUPT_ID": (9, 0), "CPUID": (12, 10)}
 
 
@@ -55,28 +43,58 @@ def _cpu(
     )
 
 
-class Gicv2Options(Options):
-    sources: int = Field(
-        default=287, ge=63, le=LAST_NUMBER, description="highest interrupt ID; inputs begin at 32"
-    )
-
-
-class Gicv2(DistributorRegisters):
+class Gicv2(Gic):
     """Shared inputs 32 to `sources`, 16 private inputs and 16 software interrupts a hart.
 
     `irq: gic.33` is the input with interrupt ID 33, the device tree's `<0 1 4>`.
     """
 
-    Options = Gicv2Options
     type = "arm.gicv2"
     summary = "Arm generic interrupt controller, version 2"
     compatible = ("arm,gic-400", "arm,cortex-a15-gic")
     address_size = 2 * CPU_INTERFACE
-    interrupt_inputs = LAST_NUMBER
-    first_input = 32
-    private_inputs = True
-    arch = "aarch64"
-    state = ("distributor_state", "interface_state")
+
+    GICD_CTLR = Register(
+        0x000,
+        writable=0x3,
+        fields={"EnableGrp0": 0, "EnableGrp1": 1},
+        doc="groups that are forwarded to the CPU interfaces",
+    )
+    GICD_TYPER = Register(
+        0x004,
+        access="ro",
+        fields={
+            "ITLinesNumber": (4, 0),
+            "CPUNumber": (7, 5),
+            "SecurityExtn": 10,
+            "LSPI": (15, 11),
+        },
+        doc="number of interrupts and harts",
+    )
+    GICD_IIDR = Register(0x008, access="ro", reset=0x0200_143B, doc="implementer: GIC-400")
+    GICD_ITARGETSR = Register(
+        0x800,
+        size=1,
+        writable=0,
+        count=LAST_NUMBER + 1,
+        doc="set of harts of each interrupt; fixed below 32",
+    )
+    GICD_SGIR = Register(
+        0xF00,
+        access="wo",
+        writable=0,
+        fields={"SGIINTID": (3, 0), "NSATT": 15, "CPUTargetList": (23, 16), "Filter": (25, 24)},
+        doc="sends a software interrupt; Filter 0: to the list, 1: to all others, 2: to oneself",
+    )
+    GICD_CPENDSGIR = Register(
+        0xF10, size=1, writable=0, count=16, doc="senders of each pending SGI; write 1 to clear"
+    )
+    GICD_SPENDSGIR = Register(
+        0xF20, size=1, writable=0, count=16, doc="senders of each pending SGI; write 1 to set"
+    )
+    GICD_PIDR = Register(
+        0xFD0, access="ro", count=len(_PERIPHERAL_ID), doc="peripheral and component identification"
+    )
 
     GICC_CTLR = _cpu(
         0x00,
@@ -108,52 +126,6 @@ class Gicv2(DistributorRegisters):
     )
     GICC_DIR = _cpu(0x1000, "deactivate", _ID, "wo")
 
-    def __init__(self, name: str, options: Any, board: Board) -> None:
-        super().__init__(name, options, board)
-        self.interfaces = [CpuInterface() for _ in board.harts]
-        self.irq_lines = [hart.interrupt(_IRQ) for hart in board.harts]
-        self.fiq_lines = [hart.interrupt(_FIQ) for hart in board.harts]
-        self.inputs: dict[int, Line] = {}
-
-    def reset(self) -> None:
-        super().reset()
-        self.distributor.reset()
-        self.interfaces[:] = [CpuInterface() for _ in self.interfaces]
-        self._update()
-
-    def restored(self) -> None:
-        self._update()
-
-    @property
-    def distributor_state(self) -> dict[str, Any]:
-        return self.distributor.save()
-
-    @distributor_state.setter
-    def distributor_state(self, state: dict[str, Any]) -> None:
-        self.distributor.load(state)
-
-    @property
-    def interface_state(self) -> list[list[int]]:
-        return [list(astuple(interface)) for interface in self.interfaces]
-
-    @interface_state.setter
-    def interface_state(self, state: list[list[int]]) -> None:
-        self.interfaces[:] = [CpuInterface(*values) for values in state]
-
-    def input(self, number: int) -> Line:
-        if not 32 <= number <= self.options.sources:
-            raise ValueError(
-                f"{self.name} has inputs 32 to {self.options.sources}, but not {number}: "
-                f"its option 'sources' says how many"
-            )
-        return self._line(source_of(number, 0), f"{self.name}.{number}")
-
-    def private_input(self, hart: int, number: int) -> Line:
-        """The input with interrupt ID `number` (16 to 31) of one hart, such as its timer's."""
-        if not 16 <= number <= 31:
-            raise ValueError(f"{self.name} has private inputs 16 to 31, but not {number}")
-        return self._line(source_of(number, hart), f"{self.name}.hart{hart}.{number}")
-
     def interrupt_cells(self, number: int) -> list[int]:
         if number >= self.first_input:
             return [_SPI, number - 32, _LEVEL_HIGH]
@@ -168,48 +140,6 @@ class Gicv2(DistributorRegisters):
             "reg": u64(base, 0x1000, base + CPU_INTERFACE, 0x2000),
         }
         return Node(f"interrupt-controller@{base:x}", properties, [])
-
-    # -- inputs and outputs -------------------------------------------------------------------
-
-    def _line(self, source: int, name: str) -> Line:
-        if source not in self.inputs:
-            self.inputs[source] = Line(name, partial(self._input_changed, 1 << source))
-        return self.inputs[source]
-
-    def _input_changed(self, bit: int, level: bool) -> None:
-        self.distributor.drive(bit, level)
-        self._update()
-
-    def _most_urgent(self, hart: int) -> int | None:
-        return self.distributor.most_urgent(hart, self.GICD_CTLR & self.interfaces[hart].ctlr)
-
-    def _group(self, source: int) -> bool:
-        return bool(self.distributor.group1 >> source & 1)
-
-    def _signalled(self, hart: int) -> int | None:
-        """The source that interrupts a hart now."""
-        source = self._most_urgent(hart)
-        if source is None:
-            return None
-        priority = self.distributor.priorities[source]
-        return source if self.interfaces[hart].admits(priority, self._group(source)) else None
-
-    def _update(self) -> None:
-        ready = self.distributor.ready
-        for hart, interface in enumerate(self.interfaces):
-            source = self._signalled(hart) if ready & self.distributor.visible[hart] else None
-            fiq = source is not None and interface.signals_fiq(self._group(source))
-            self.fiq_lines[hart].set(fiq)
-            self.irq_lines[hart].set(source is not None and not fiq)
-
-    def input_state(self, number: int) -> dict[str, bool | int]:
-        distributor, source = self.distributor, source_of(number, 0)
-        return {
-            "pending": bool(distributor.pending >> source & 1),
-            "active": bool(distributor.active >> source & 1),
-            "enabled": bool(distributor.enabled >> source & 1),
-            "priority": distributor.priorities[source],
-        }
 
     # -- CPU interface ------------------------------------------------------------------------
 
@@ -290,7 +220,8 @@ class Gicv2(DistributorRegisters):
     @GICC_IAR.on_read
     def _acknowledge(self) -> int:
         source = self._signalled(self.board.current_hart())
-        return self._take(source, self._identify(source))
+        name = self._identify(source)
+        return name if source is None or name == OTHER_GROUP else self._take(source, name)
 
     @GICC_AIAR.on_read
     def _acknowledge_group1(self) -> int:
@@ -310,31 +241,71 @@ class Gicv2(DistributorRegisters):
     def _name(self, source: int) -> int:
         return self.distributor.sender_of(source) << 10 | number_of(source)
 
-    def _take(self, source: int | None, name: int) -> int:
-        if source is not None and name not in (NO_INTERRUPT, OTHER_GROUP):
-            self._interface.begin(self.distributor.priorities[source], self._group(source))
-            self.distributor.acknowledge(source)
-            self._update()
-            self.publish(InterruptAcknowledge, number_of(source), self.board.current_hart())
-        return name
-
     @GICC_EOIR.on_write
     @GICC_AEOIR.on_write
-    def _end(self, value: int) -> None:
-        """The end of what was acknowledged last. Ending anything else is unpredictable
-        (section 4.4.5); here it drops the running priority all the same."""
-        number = value & 0x3FF
-        if number > LAST_NUMBER:
-            return
-        self._interface.drop_priority()
-        if not self._interface.splits_eoi:
-            self.distributor.set_active(1 << self._source(number), False)
-        self._update()
-        self.publish(InterruptComplete, number, self.board.current_hart())
+    def _ended(self, value: int) -> None:
+        self._end(self.board.current_hart(), value & 0x3FF)
 
     @GICC_DIR.on_write
-    def _deactivate_one(self, value: int) -> None:
-        number = value & 0x3FF
-        if self._interface.splits_eoi and number <= LAST_NUMBER:
-            self.distributor.set_active(1 << self._source(number), False)
-            self._update()
+    def _deactivated(self, value: int) -> None:
+        self._deactivate_one(self.board.current_hart(), value & 0x3FF)
+
+    # -- distributor --------------------------------------------------------------------------
+
+    @property
+    def groups_enabled(self) -> int:
+        return self.GICD_CTLR
+
+    @GICD_CTLR.on_write
+    def _distributor_control_written(self, value: int) -> None:
+        self._update()
+
+    @GICD_TYPER.on_read
+    def _read_typer(self) -> int:
+        return self.distributor.harts - 1 << 5 | int(self.options.sources) >> 5
+
+    @GICD_PIDR.on_read
+    def _read_peripheral_id(self, index: int) -> int:
+        return _PERIPHERAL_ID[index]
+
+    @GICD_ITARGETSR.on_read
+    def _read_targets(self, number: int) -> int:
+        """A lone hart reads zero (section 4.3.12)."""
+        if self.distributor.harts == 1:
+            return 0
+        return self.distributor.targets(self._source(number))
+
+    @GICD_ITARGETSR.on_write
+    def _write_targets(self, number: int, harts: int) -> None:
+        self.distributor.set_targets(self._source(number), harts)
+        self._update()
+
+    @GICD_SGIR.on_write
+    def _send(self, value: int) -> None:
+        sender, number = self.board.current_hart(), value & 0xF
+        others = ~(1 << sender)
+        to = (value >> 16 & 0xFF, others, 1 << sender, 0)[value >> 24 & 3]
+        for hart in range(self.distributor.harts):
+            if to >> hart & 1:
+                self._set_senders(hart, number, 1 << sender, True)
+        self._update()
+
+    @GICD_CPENDSGIR.on_read
+    @GICD_SPENDSGIR.on_read
+    def _read_senders(self, number: int) -> int:
+        return self.distributor.senders_of(self.board.current_hart(), number)
+
+    @GICD_CPENDSGIR.on_write
+    def _clear_senders(self, number: int, harts: int) -> None:
+        self._set_senders(self.board.current_hart(), number, harts, False)
+        self._update()
+
+    @GICD_SPENDSGIR.on_write
+    def _add_senders(self, number: int, harts: int) -> None:
+        self._set_senders(self.board.current_hart(), number, harts, True)
+        self._update()
+
+    def _set_senders(self, hart: int, number: int, harts: int, pend: bool) -> None:
+        old = self.distributor.senders_of(hart, number)
+        new = old | harts if pend else old & ~harts
+        self.distributor.set_senders(source_of(number, hart), new)

@@ -38,7 +38,10 @@ class Aarch64(Architecture):
         controller = interrupt_controller(machine)
         if controller is None:
             return
+        registers = machine.bus.guarded(controller.system_registers())
         for core in cast("list[Core]", machine.cpu):
+            if registers:
+                core.add_registers(registers)
             inputs = (VIRTUAL_TIMER, PHYSICAL_TIMER)
             lines = [controller.private_input(core.index, number) for number in inputs]
             core.connect_timers(machine.clock, lines)

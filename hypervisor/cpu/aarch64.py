@@ -27,13 +27,14 @@ from hypervisor.cpu.aarch64_internals import (
 )
 from hypervisor.cpu.aarch64_native import callbacks
 from hypervisor.cpu.aarch64_registers import Registers
-from hypervisor.cpu.aarch64_system import adapt
+from hypervisor.cpu.aarch64_system import adapt, define
 from hypervisor.cpu.aarch64_timer import TIMEBASE, GenericTimer
 from hypervisor.cpu.aarch64_walk import walk
 from hypervisor.cpu.cells import NEVER, ClockCell, Reason
 from hypervisor.cpu.engine import Engine
 from hypervisor.cpu.page_walk import Step
 from hypervisor.device.line import Line
+from hypervisor.device.registers import SystemRegisters
 
 IRQ, FIQ = 0, 1
 _JUMP_AND_WAIT = bytes.fromhex("01000014 7f2003d5")
@@ -77,7 +78,7 @@ class Core(hart.Hart):
         state = find_env(engine)
         super().__init__(index, clock, engine, state, state + env.PC, native)
         self.registers = Registers(engine, self.env, self.cell, clock)
-        choose_features(self.env)
+        self._identity = choose_features(self.env)
         self._answers = adapt(self.env, self.cell, native)
         self.timers: list[GenericTimer] = []
         """The virtual and the physical one, where an interrupt controller takes their lines."""
@@ -162,6 +163,11 @@ class Core(hart.Hart):
         self._hcr.value = _HCR | _HCR_VI * levels[IRQ] | _HCR_VF * levels[FIQ]
         self._internals.update_virq(self.cpu)
         self._internals.update_vfiq(self.cpu)
+
+    def add_registers(self, registers: SystemRegisters) -> None:
+        """The interrupt controller's interface, which the core has by instructions."""
+        self._answers += define(self.cpu, registers)
+        self._identity[2] |= env.GIC_REGISTERS
 
     def connect_timers(self, clock: Any, lines: Sequence[Line]) -> None:
         """Lead the virtual and the physical timer's interrupts to `lines`."""

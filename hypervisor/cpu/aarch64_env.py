@@ -37,6 +37,8 @@ IDENTITY = (ID_AA64ISAR0, 0, 0x2222, 0, 0x1124)
 it translates."""
 ID_AA64PFR0 = 0x1111
 """AArch64 at every level, and AArch32 at none: the engine would run it, but with pc elsewhere."""
+GIC_REGISTERS = 1 << 24
+"""ID_AA64PFR0_EL1.GIC: the CPU interface of a GICv3 is system registers."""
 AARCH32_USER, AARCH32_RESERVED = 0x10, 0x1C
 """SPSR_ELx.M[4:0]: AArch32's User mode; a mode there is not, with the bits of the former."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import struct
@@ -61,9 +62,10 @@ def find_env(engine: Engine) -> int:
     raise EngineError(f"{library.wheel()} keeps its CPU state where it cannot be found")
 
 
-def choose_features(address: int) -> None:
+def choose_features(address: int) -> ctypes.Array[c_uint64]:
     """Have the core at env `address` decode the Large System Extensions (LDADD, SWP, CAS), which
-    the engine leaves to a model that we do not use, and say that it has no AArch32."""
+    the engine leaves to a model that we do not use, and say that it has no AArch32. Gives what the
+    engine knows it by (`env.IDENTITY`)."""
     tail = string_at(address, _IDENTITY_REACH)
     pattern = struct.pack("<5Q", *env.IDENTITY)
     if tail.count(pattern) != 1:
@@ -71,3 +73,4 @@ def choose_features(address: int) -> None:
     identity = (c_uint64 * 5).from_address(address + tail.index(pattern))
     identity[0] |= env.ATOMIC
     identity[2] = env.ID_AA64PFR0
+    return identity

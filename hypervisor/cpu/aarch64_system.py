@@ -18,13 +18,17 @@ from hypervisor.cpu import aarch64_env as env
 from hypervisor.cpu import library
 from hypervisor.cpu.cells import HartCell
 from hypervisor.cpu.library import EngineError
+from hypervisor.device.registers import SystemRegisters
 
 CTR_EL0 = 0x8444_C00A
 """Cache lines: 64 bytes of data, as a Cortex-A72 has, and a page of instructions, so that one
 IC IVAU covers a page of code."""
 
 _AARCH64 = 1 << 28 | 0x13 << 16
-_SUPPRESS_BLOCK_END = 8
+_SUPPRESS_BLOCK_END, _NO_RAW, _AARCH64_STATE = 8, 0x80, 1
+_EL1_READS, _EL1_WRITES = 0xA8, 0x54
+_ReadFunction = ctypes.CFUNCTYPE(c_uint64, c_void_p, c_void_p)
+_WriteFunction = ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_uint64)
 _PMU_VERSION, _PERFORMANCE_MONITORS = 0xF << 8, 0xF << 24
 
 
@@ -51,6 +55,12 @@ class _Record(ctypes.Structure):
         ("read", c_uint64),
         ("write", c_uint64),
     ]
+
+
+class _NewRecord(ctypes.Structure):
+    """As the engine copies it: of the rest nothing is wanted."""
+
+    _fields_ = [("known", _Record), ("rest", c_uint64 * 8)]
 
 
 RECORD_FIELD = _Record.field.offset
@@ -107,6 +117,35 @@ def adapt(address: int, hart: HartCell, native: Mapping[str, int]) -> list[objec
         record = find(key)
         if record is not None:
             record.access = 0
+    return kept
+
+
+def define(cpu: int, registers: SystemRegisters) -> list[object]:
+    """Give the core with this CPUState registers that the engine does not know. Before it
+    translates an access to any; gives what must be kept for as long as the core."""
+    add = library.declare(
+        "define_one_arm_cp_reg_with_opaque_aarch64", None, c_void_p, c_void_p, c_void_p
+    )
+    kept: list[object] = []
+    for (op0, op1, crn, crm, op2), (read, write) in registers.items():
+        new = _NewRecord()
+        record = new.known
+        name = ctypes.create_string_buffer(f"S{op0}_{op1}_C{crn}_C{crm}_{op2}".encode())
+        record.name = ctypes.addressof(name)
+        record.crn, record.crm, record.op0, record.op1, record.op2 = crn, crm, op0, op1, op2
+        record.state, record.type = _AARCH64_STATE, _NO_RAW
+        kept.append(name)
+        if read is not None:
+            load = _ReadFunction(lambda _env, _record, read=read: read())
+            record.read = library.address_of(load)
+            record.access |= _EL1_READS
+            kept.append(load)
+        if write is not None:
+            store = _WriteFunction(lambda _env, _record, value, write=write: write(value))
+            record.write = library.address_of(store)
+            record.access |= _EL1_WRITES
+            kept.append(store)
+        add(cpu, ctypes.byref(new), None)
     return kept
 
 

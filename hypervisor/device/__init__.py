@@ -31,7 +31,7 @@ from hypervisor.device.display import Display
 from hypervisor.device.faults import GpuHook, PacketHook, RequestFault, RequestHook
 from hypervisor.device.line import Line
 from hypervisor.device.options import Address, Duration, FileRef, LineEnd, Options, Size
-from hypervisor.device.registers import Field, Register, registers_of
+from hypervisor.device.registers import Field, Register, SystemRegisters, registers_of
 from hypervisor.device.seat import Seat
 from hypervisor.device.tree import Node, Ref, Value
 
@@ -71,6 +71,7 @@ __all__ = [
     "RequestHook",
     "Seat",
     "Size",
+    "SystemRegisters",
     "Timer",
     "Value",
     "VirtqueueCompletion",

@@ -9,7 +9,7 @@ from hypervisor.device.board import Board, Timer
 from hypervisor.device.device_events import DeviceEvent
 from hypervisor.device.line import Line
 from hypervisor.device.options import Options
-from hypervisor.device.registers import Register, Slot, registers_of
+from hypervisor.device.registers import Register, Slot, SystemRegisters, registers_of
 from hypervisor.device.tree import Node
 
 _EventType = type[DeviceEvent]
@@ -107,6 +107,11 @@ class Device:
     def interrupt_cells(self, number: int) -> list[int]:
         """Input `number` of this controller as the device tree's `interrupts` writes it."""
         return [number]
+
+    def system_registers(self) -> SystemRegisters:
+        """AArch64: registers that are reached by MRS and MSR; a hook acts for the accessing
+        hart."""
+        return {}
 
     def input_state(self, number: int) -> dict[str, bool | int]:
         """What a controller makes of input `number`, for people: pending, active, enabled,

@@ -21,6 +21,12 @@ Access = Literal["rw", "ro", "wo"]
 Bits = int | tuple[int, int]
 """One bit's number, or (most significant, least significant)."""
 
+SystemRegisters = Mapping[
+    tuple[int, int, int, int, int], tuple[Callable[[], int] | None, Callable[[int], None] | None]
+]
+"""Of a processor, by op0, op1, CRn, CRm and op2: how to read and how to write each, None where it
+cannot be."""
+
 _Hook = TypeVar("_Hook", bound=Callable[..., Any])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from hypervisor.bus import Bus
+from hypervisor.cpu.cells import NEVER, ClockCell
 from hypervisor.device import BackendError, Device
 from hypervisor.device.testing import Bench
 
@@ -205,6 +207,22 @@ def test_first_of_two_failures_is_the_one_reported(run_with):
 
     with pytest.raises(KeyError, match="no such thing"):
         machine.run(timeout=10)
+
+
+def test_what_a_system_register_raises_is_kept_for_the_run_loop():
+    cell = ClockCell(deadline=NEVER)
+    bus = Bus(cell, print)
+    error = BackendError("the host's disk is full")
+
+    def fail(*_value):
+        raise error
+
+    registers = bus.guarded({(3, 0, 12, 12, 0): (fail, None), (3, 0, 12, 12, 1): (None, fail)})
+    (load, no_store), (no_load, store) = registers.values()
+    store(1)
+
+    assert (load(), no_store, no_load) == (0, None, None)
+    assert (bus.failure, cell.deadline) == (error, 0)
 
 
 class Two(Device):

@@ -570,3 +570,28 @@ def test_saved_program_status_keeps_what_returns_to_aarch64(rig):
     core = rig.run("ldr x2, =0xf00003c4\n msr spsr_el1, x2\n mrs x3, spsr_el1\n wfi")
 
     assert core.registers["x3"] == core.registers["SPSR_EL1"] == 0xF000_03C4
+
+
+def test_registers_of_a_controller_are_answered_by_it(rig):
+    core = rig.load(
+        f"""{VECTORS}
+        mrs x1, s3_0_c12_c12_5
+        mov x2, 0xa0
+        msr s3_0_c4_c6_0, x2
+        mrs x3, id_aa64pfr0_el1
+        adr x19, fault
+    fault:
+        msr s3_0_c12_c12_5, x2      // may only be read
+    """
+    )
+    written = []
+    registers = {(3, 0, 12, 12, 5): (lambda: 7, None), (3, 0, 4, 6, 0): (None, written.append)}
+    core.add_registers(registers)
+
+    core.run()
+
+    assert core.registers["x1"] == 7
+    assert written == [0xA0]
+    assert core.registers["x3"] >> 24 & 0xF == 1
+    assert core.registers["x20"] >> 26 == 0
+    assert core.registers["x21"] == core.registers["x19"]

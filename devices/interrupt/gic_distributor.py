@@ -1,4 +1,4 @@
-"""The distributor of a GICv2: the state of every interrupt, and which is the most urgent.
+"""The distributor of a GIC: the state of every interrupt, and which is the most urgent.
 
 Follows ARM IHI 0048B.b, sections 2.2 (interrupt types), 3.2 (state machine) and 4.3.
 
@@ -55,6 +55,8 @@ class Distributor:
     visible: list[int] = field(default_factory=list)
     """For each hart the sources that it may be interrupted by."""
     implemented: int = 0
+    fixed_sgis: bool = True
+    """SGIs are always enabled."""
 
     def __post_init__(self) -> None:
         shared = (1 << self.last + 1) - (1 << _PRIVATE)
@@ -65,9 +67,10 @@ class Distributor:
         self.reset()
 
     def reset(self) -> None:
-        """Power-on, with the inputs as they are. SGIs are always enabled and edge-triggered."""
+        """Power-on, with the inputs as they are. SGIs are edge-triggered."""
         self.latched = self.active = self.group1 = 0
-        self.enabled = self.edge = self._sgis
+        self.edge = self._sgis
+        self.enabled = self._sgis if self.fixed_sgis else 0
         self.priorities = bytes(_SOURCES)
         self.senders = bytes(_SGIS * self.harts)
         self.visible = list(self._private)
@@ -135,7 +138,9 @@ class Distributor:
     # -- what software sets ---------------------------------------------------------------------
 
     def set_enabled(self, bits: int, enable: bool) -> None:
-        bits &= self.implemented & ~self._sgis
+        bits &= self.implemented
+        if self.fixed_sgis:
+            bits &= ~self._sgis
         self.enabled = self.enabled | bits if enable else self.enabled & ~bits
 
     def set_pending(self, bits: int, pend: bool) -> None:
