@@ -330,7 +330,7 @@ class Executor:
 
     def _fill(self, memory: int, pattern: bytes, offset: int, size: int) -> Any:
         handle = self.memories.objects[memory].handle
-        return _low._enqueue_fill_buffer(self._own(), handle, pattern, offset, size)
+        return self.memories.fill(self._own(), handle, pattern, offset, size)
 
     def _read_image(
         self,

@@ -57,6 +57,7 @@ class Memories:
         self.objects: dict[int, Memory] = {}
         self.samplers: dict[int, Any] = {}
         self._maps: dict[int, Callable[[], None]] = {}
+        self._is_checked = queue.device.platform.name == "Oclgrind"
         self.copied = 0
         """Bytes that were copied only because the device can not reach guest memory."""
 
@@ -128,8 +129,15 @@ class Memories:
             memory.view = view
             return memory
         memory = Memory(_low.Buffer(self._context, READ_WRITE, size), size)
-        _low._enqueue_fill_buffer(self._queue, memory.handle, b"\0", 0, size)
+        self.fill(self._queue, memory.handle, b"\0", 0, size)
         return memory
+
+    def fill(self, queue: Any, handle: Any, pattern: bytes, offset: int, size: int) -> Any:
+        """Enqueue the filling of a buffer."""
+        if self._is_checked:  # Oclgrind takes what it fills for unwritten
+            data = pattern * (size // len(pattern))
+            return _low._enqueue_write_buffer(queue, handle, data, offset, is_blocking=False)
+        return _low._enqueue_fill_buffer(queue, handle, pattern, offset, size)
 
     def _write(self, memory: Memory, data: memoryview) -> None:
         _low._enqueue_write_buffer(self._queue, memory.handle, data, is_blocking=True)

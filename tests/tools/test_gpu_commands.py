@@ -96,9 +96,13 @@ def test_replay_on_oclgrind_says_what_kernels_do_wrong(capture, tmp_path, comman
     )
 
     lines = result.out.splitlines()
-    row = next(line for line in lines if line.startswith("twice   Invalid write of size 4"))
+    row = next(
+        line
+        for line in lines
+        if line.startswith("twice   Invalid write of size 4 at global memory")
+    )
     assert row.split()[-5:] == ["line", "3,", "column", "29", "1"]
-    assert "kernel twice: Invalid read of size 4 at line 3, column " in result.err
+    assert "kernel twice: Invalid read of size 4 at global memory, line 3, column " in result.err
     assert "work-item (15,0,0)" in result.err
 
 

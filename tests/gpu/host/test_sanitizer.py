@@ -27,9 +27,10 @@ __kernel void unwritten(__global int *a) {
     x[get_global_id(0) & 1] = 1;
     if (x[0]) a[0] = 1;
 }
+__kernel void branching(__global int *a) { if (a[get_global_id(0)] > 2) a[get_global_id(0)]++; }
 __kernel void bad(__global int *a) { a[99] = a[98]; }
 """
-NAMES = ("right", "beyond", "racing", "unwritten", "bad")
+NAMES = ("right", "beyond", "racing", "unwritten", "bad", "branching")
 
 
 @pytest.fixture
@@ -52,8 +53,22 @@ def launch(name: str, items: int = 16) -> p.NdRange:
     return p.NdRange(queue=QUEUE, kernel=kernel, dimensions=1, global_size=(items, 1, 1))
 
 
-def test_right_kernel_has_no_finding(guest: GuestBench) -> None:
-    guest.do(launch("right"))
+def test_right_kernels_have_no_finding(guest: GuestBench) -> None:
+    """Also on what only the device wrote: new memory is zeros, and fills and copies write too."""
+    more = [p.CreateBuffer(id=n, context=CONTEXT, size=64) for n in (21, 22, 23)]
+    guest.do(
+        *more,
+        p.FillBuffer(queue=QUEUE, buffer=22, size=64, pattern=b"xyz!"),
+        p.CopyBuffer(queue=QUEUE, source=22, destination=23, size=64),
+    )
+
+    for buffer in (20, 21, 22, 23):
+        guest.do(
+            p.SetArgumentObject(kernel=30, index=0, object=buffer),
+            launch("right"),
+            p.SetArgumentObject(kernel=35, index=0, object=buffer),
+            launch("branching"),
+        )
 
     assert guest.bench.messages == []
     assert guest.gpu.observation.mistakes == {}
@@ -64,7 +79,7 @@ def test_kernel_that_leaves_its_buffer_is_told_by_name(guest: GuestBench) -> Non
 
     (message,) = guest.bench.messages
     assert message.startswith(
-        "gpu0: context test: kernel beyond: Invalid write of size 4 at line 4, column "
+        "gpu0: context test: kernel beyond: Invalid write of size 4 at global memory, line 4, "
     )
     assert message.endswith("work-item (12,0,0))")
     ((kernel, what), times) = next(iter(guest.gpu.observation.mistakes.items()))
@@ -77,7 +92,7 @@ def test_trace_has_what_was_found(guest: GuestBench) -> None:
 
     (event,) = [each for each in guest.bench.events if isinstance(each, GpuFinding)]
     assert (event.device, event.context, event.kernel, event.times) == ("gpu0", 1, "beyond", 4)
-    assert "beyond: Invalid write of size 4 at line 4" in str(event)
+    assert "beyond: Invalid write of size 4 at global memory, line 4" in str(event)
 
 
 @pytest.mark.parametrize(

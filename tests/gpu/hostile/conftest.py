@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gpu import protocol as p
+from gpu.opencl import MapFlags
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
 
 ADD = "__kernel void add(__global int *a) { a[get_global_id(0)] += 1; }"
@@ -76,6 +77,8 @@ class Attacker:
             p.CreateBuffer(id=12, context=CONTEXT, size=size, blob=BULK),
             p.SetArgumentObject(kernel=11, index=0, object=12),
             p.NdRange(queue=QUEUE, kernel=11, dimensions=1, global_size=(1, 1, 1)),
+            p.MapBuffer(queue=QUEUE, buffer=12, size=size, flags=MapFlags.READ, id=13),
+            p.Unmap(queue=QUEUE, mapping=13),
         )
         guest.wait(tag)
         self.neighbour.compute()

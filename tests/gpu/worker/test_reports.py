@@ -42,9 +42,9 @@ def test_reports_that_differ_in_addresses_are_one_finding() -> None:
     found = findings(log)
 
     assert found == [
-        ["fill", "Invalid write of size 4 at line 2, column 58",
+        ["fill", "Invalid write of size 4 at global memory, line 2, column 58",
          "address 0x40, work-item (16,0,0)", 2],
-        ["fill", "Invalid write of size 4 at line 3, column 58",
+        ["fill", "Invalid write of size 4 at global memory, line 3, column 58",
          "address 0x48, work-item (18,0,0)", 1],
     ]  # fmt: skip
 
@@ -53,7 +53,7 @@ def test_race_names_both_work_items() -> None:
     found = findings(RACE + END)
 
     assert found == [
-        ["race", "Read-write data race at line 3, column 44",
+        ["race", "Read-write data race at local memory, line 3, column 44",
          "address 0x10, work-item (3,0,0), work-item (2,0,0)", 1],
         ["", END.strip(), "", 1],
     ]  # fmt: skip
