@@ -29,6 +29,7 @@ from gpu.host.folders import WorkerFolder, sweep
 from gpu.host.linker import find_linker
 from gpu.options import OpenClOptions
 from gpu.worker import reports
+from gpu.worker.spin import Spin
 
 START_SECONDS = 60.0
 """Host time that a worker may take until it has looked at the device."""
@@ -47,13 +48,9 @@ _PATIENCE = 4
 _SLICE = 0.05
 """Seconds between looks at the progress of a worker that is waited for."""
 _SPIN = 200e-6
-"""Seconds of asking again whether there is an answer: short kernels are done before this process
-would have been woken. Not where the worker would wait for this processor."""
+"""Seconds of asking again whether there is an answer."""
 _RECEIVED_AT_ONCE = 1 << 16
 _PASSED_ON = ("OCL_ICD_VENDORS", "OCL_ICD_FILENAMES", "LD_LIBRARY_PATH", "LANG", "POCL_DEVICES")
-
-
-_HAS_PROCESSORS = len(os.sched_getaffinity(0)) > 1
 
 
 def sealed_file(name: str, size: int) -> int:
@@ -90,8 +87,7 @@ class Worker:
         self._pid = 0
         self._longest = MAX_MESSAGE
         self._socket.setblocking(False)
-        self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
+        self._spin = Spin(self._socket.fileno(), _SPIN)
         self._received = bytearray()
         self._description: dict[str, Any] | None = None
         self._progress: memoryview | None = None
@@ -215,22 +211,18 @@ class Worker:
     def receive(self, seconds: float | None = None) -> Any:
         """The next message. Without `seconds`, the command it is at may take its timeout."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        begun = looked = time.monotonic()
-        spin_until = begun + _SPIN if _HAS_PROCESSORS else begun
-        while True:
+        looked = time.monotonic()
+        message = self.poll() if self._received or self.is_lost else None
+        while message is None:
+            if not self._spin.wait():
+                self._spin.sleep(_SLICE)
             message = self.poll()
-            if message is not None:
-                return message
-            while time.monotonic() < spin_until:
-                if self._poll.poll(0):
-                    break
-            else:
-                self._poll.poll(_SLICE * 1000)
             now = time.monotonic()
             # Bytes that come without end are no answer either.
-            if now - looked >= _SLICE:
+            if message is None and now - looked >= _SLICE:
                 looked = now
                 self._look(deadline)
+        return message
 
     def poll(self) -> Any:
         """The next message that is there, None where there is none."""

@@ -10,21 +10,18 @@ from __future__ import annotations
 import array
 import json
 import marshal
-import os
-import select
 import socket
 import struct
-import time
 from typing import Any
+
+from gpu.worker.spin import Spin
 
 _LENGTH = struct.Struct("<I")
 _DONE = struct.Struct("<IBQQ")
 _FD_SPACE = socket.CMSG_SPACE(4)
 _AT_ONCE = 1 << 16
 _SPIN = 100e-6
-"""Seconds of asking again for the next message after the last: one that follows at once is there
-before this process would have been woken."""
-_HAS_PROCESSORS = len(os.sched_getaffinity(0)) > 1
+"""Seconds of asking again for the next message after the last."""
 
 
 class Channel:
@@ -34,15 +31,12 @@ class Channel:
         self._socket = connection
         self._buffer = bytearray()
         self._fds: list[int] = []
-        self._poll = select.poll()
-        self._poll.register(connection, select.POLLIN)
+        self._spin = Spin(connection.fileno(), _SPIN)
 
     def receive(self) -> Any:
         """The next message; EOFError when the hypervisor is gone."""
-        if _HAS_PROCESSORS and not self._buffer:
-            until = time.monotonic() + _SPIN
-            while not self._poll.poll(0) and time.monotonic() < until:
-                pass
+        if not self._buffer:
+            self._spin.wait()
         self._fill(_LENGTH.size)
         size = _LENGTH.unpack_from(self._buffer)[0]
         end = _LENGTH.size + size
