@@ -11,8 +11,6 @@ def changed_arguments(
     """Those that the worker does not have yet: index, kind, value. It has them after this."""
     sent = kernel.sent
     assert sent is not None
-    if arguments is sent:
-        return []
     changed = [
         (index, argument.kind, argument.value)
         for index, (argument, other) in enumerate(zip(arguments, sent, strict=True))

@@ -28,10 +28,6 @@ _RECORD_BYTES = 256
 AT_ONCE = 256
 """Operations of a message to the worker, about."""
 
-_ALWAYS = (protocol.GetError, protocol.Release, protocol.GetEventStatus)
-"""Commands that a context without its device can be given."""
-_ENQUEUED = (protocol.Enqueue, protocol.Finish)
-
 
 class Context(Schedule):
     """Isolated from all others: own handles, own process, own quota."""
@@ -108,16 +104,18 @@ class Context(Schedule):
         capture = self.gpu.capture
         if capture is not None:
             capture.begin_submission()
+        link = self.link
         for packet in protocol.decode(stream, self._known):
             self._take(packet, submission)
-            if self.link.waiting >= AT_ONCE:  # the worker begins while more is read
-                self.link.flush()
+            if link.waiting >= AT_ONCE:  # the worker begins while more is read
+                link.flush()
         self.submission = None
+        self.gpu.commands += self.commands - first
         if capture is not None:
             capture.submitted(self.number, submission, stream)
-        self.link.flush()
-        if self.link.message > before:
-            submission.message = self.link.message
+        link.flush()
+        if link.message > before:
+            submission.message = link.message
         submission.weight += self.commands - first
         self.pending += submission.weight
         waiting = self.rings.setdefault(ring, deque())
@@ -153,8 +151,7 @@ class Context(Schedule):
 
     def _take(self, packet: protocol.Packet, submission: Submission) -> None:
         index = self.commands
-        self.commands += 1
-        self.gpu.commands += 1
+        self.commands = index + 1
         self.reading = (index, packet.opcode)
         place, status, producer = packet.answer, packet.status, None
         command = packet.command
@@ -172,11 +169,10 @@ class Context(Schedule):
             except RefusedError as refusal:
                 # What could not be accounted for is not remembered.
                 status, producer = refusal.status, None
-        if status != Status.SUCCESS and place is None:
+        if status and place is None:
             self.latch(index, packet.opcode, status)
-            event = getattr(command, "event", 0) if command is not None else 0
-            if isinstance(command, protocol.Enqueue) and event and event not in self.table:
-                self._failed_event(event, status)
+            if isinstance(command, protocol.Enqueue):
+                self._failed_event(command.event, status)
         if place is not None or (producer is not None and producer[0] == "build"):
             submission.answers.append((place, self.reading, status, producer))
 
@@ -195,21 +191,20 @@ class Context(Schedule):
             self.keep(subject)
 
     def _handle(self, command: protocol.Command) -> Producer | None:
-        kind = type(command)
-        if kind.front_end:
+        plan = PLANS.get(type(command))
+        if plan is None:
             status = self.front_end(command) if self.front_end else Status.INVALID_OPERATION
             if status != Status.SUCCESS:
                 raise RefusedError(status)
             return None
-        if kind not in _ALWAYS:
+        if not plan.is_always:
             if self.gpu.limits.reason:
                 raise RefusedError(Status.DEVICE_NOT_AVAILABLE)
-            if self.lost and kind is not protocol.CreateContext:
+            if self.lost and not isinstance(command, protocol.CreateContext):
                 raise RefusedError(Status.OUT_OF_RESOURCES)
-        if len(self.held) >= MAX_HELD and issubclass(kind, _ENQUEUED):
+        if plan.is_enqueued and len(self.held) >= MAX_HELD:
             raise RefusedError(Status.OUT_OF_HOST_MEMORY)
-        plan, table = PLANS[kind], self.table
-        fields = command.__dict__
+        table, fields = self.table, command.__dict__
         found: dict[str, Any] = {}
         for name, ref in plan.one:
             thing = table.get(fields[name])
@@ -217,21 +212,26 @@ class Context(Schedule):
                 thing = self.find(fields[name], ref)
             found[name] = thing
         for name, ref in plan.several:
-            found[name] = [self.find(each, ref) for each in fields[name]]
+            values = fields[name]
+            found[name] = [self.find(each, ref) for each in values] if values else ()
         for name, role in plan.blobs:
             value = fields[name]
             found[name] = None if value == 0 and role.optional else self.find_blob(value)
-        made = [fields[name] for name, new in plan.new if fields[name] or not new.optional]
-        for value in made:
-            self.check_new(value)
-        if made and not self.can_hold(OBJECT_BYTES * len(made)):
-            raise RefusedError(Status.OUT_OF_HOST_MEMORY)
+        made: Sequence[int] = ()
+        if plan.new:
+            made = [fields[name] for name, new in plan.new if fields[name] or not new.optional]
+            for value in made:
+                self.check_new(value)
+            if made and not self.can_hold(OBJECT_BYTES * len(made)):
+                raise RefusedError(Status.OUT_OF_HOST_MEMORY)
         producer = plan.handler(self, command, found)
         for value in made:
             self.count(table[value])
         return producer
 
     def _failed_event(self, event: int, status: Status) -> None:
+        if not event or event in self.table:
+            return
         if len(self.table) >= protocol.MAX_OBJECTS or not self.can_hold(OBJECT_BYTES):
             return
         work = Work(None)

@@ -67,9 +67,10 @@ class Schedule(Handles):
         assert submission is not None
         work.waits = waits
         before = queue.tail if queue.is_in_order else queue.barrier
-        if (before is not None and not before.is_sent) or (
-            waits and not all(other.is_sent for other in waits)
-        ):
+        if before is not None and before.is_sent:
+            work.start = max(work.start, before.end)
+            before = None
+        if before is not None or (waits and not all(other.is_sent for other in waits)):
             work.host = work.held_bytes
             self.hold(work.host)
         work.queued = submission.now
@@ -160,10 +161,12 @@ class Schedule(Handles):
         gpu, queue, submission, link = self.gpu, work.queue, work.submission, self.link
         reading = self.submission
         start = reading.now if reading is not None else self.now()
-        work.is_sent = True
-        after = self._undecided(work) if work.waits else ()
-        work.waits = ()
         start = max(start, work.start)
+        work.is_sent = True
+        after: Sequence[int] = ()
+        if work.waits:
+            after = self._undecided(work)
+            work.waits = ()
         if work.operation is not None and work.status is None:
             if self.lost:
                 work.status = Status.OUT_OF_RESOURCES
@@ -219,6 +222,8 @@ class Schedule(Handles):
             return operation
         kernel = work.objects[0]
         assert isinstance(kernel, Kernel)
+        if work.arguments is kernel.sent:
+            return operation
         name, number, _, *sizes = operation
         return (name, number, changed_arguments(kernel, work.arguments), *sizes)
 

@@ -165,11 +165,12 @@ class Engine:
 
     def reserve(self, earliest: int, cost: int, priority: int) -> tuple[int, int]:
         """Start and end of a command that may start at `earliest`."""
-        start = max(earliest, self.busy[priority])
-        end = start + cost
+        busy = self.busy
+        start = busy[priority] if busy[priority] > earliest else earliest
         for lower in _AT_MOST[priority]:
-            self.busy[lower] = max(self.busy[lower], earliest) + cost
-        return start, end
+            free = busy[lower]
+            busy[lower] = (free if free > earliest else earliest) + cost
+        return start, start + cost
 
 
 _AT_MOST = {1: (0, 1, 2), 0: (0, 2), 2: (2,)}

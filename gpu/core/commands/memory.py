@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gpu import protocol
 from gpu.core.commands.queues import waits_of
 from gpu.core.commands.registry import Found, check_range, check_scope, handles, refuse
@@ -143,7 +145,7 @@ def add_mapping(
 
 
 def enqueue_map(
-    context: Schedule, work: Work, mapping: Mapping, waits: list[Work], event: int
+    context: Schedule, work: Work, mapping: Mapping, waits: Sequence[Work], event: int
 ) -> None:
     memory = mapping.memory
     assert memory is not None

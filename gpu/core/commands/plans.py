@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 from gpu.core.commands import copies, images, kernels, launches, memory, programs, queues
 from gpu.core.commands.registry import HANDLERS, Handler
-from gpu.protocol import COMMANDS, Command
+from gpu.protocol import (
+    COMMANDS,
+    Command,
+    Enqueue,
+    Finish,
+    GetError,
+    GetEventStatus,
+    Release,
+)
 from gpu.protocol.fields import Blob, Counted, New, Ref
 
 
@@ -15,6 +23,9 @@ class Plan:
     """How a command is checked and done."""
 
     handler: Handler
+    is_always: bool
+    """Whether a context without its device can be given it."""
+    is_enqueued: bool
     new: tuple[tuple[str, New], ...]
     one: tuple[tuple[str, Ref], ...]
     several: tuple[tuple[str, Ref], ...]
@@ -27,6 +38,8 @@ def _plan(command: type[Command]) -> Plan:
     ]
     return Plan(
         HANDLERS[command],
+        command in (GetError, Release, GetEventStatus),
+        issubclass(command, Enqueue | Finish),
         tuple((name, role) for name, role, _ in roles if isinstance(role, New)),
         tuple((name, role) for name, role, many in roles if isinstance(role, Ref) and not many),
         tuple((name, role) for name, role, many in roles if isinstance(role, Ref) and many),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from gpu import protocol
 from gpu.core.commands.registry import Found, check_scope, handles, refuse
 from gpu.core.objects import ClContext, Event, Mapping, Queue
@@ -97,11 +99,12 @@ def get_event_profile(
     return "profile", event
 
 
-def waits_of(found: Found, queue: Queue) -> list[Work]:
+def waits_of(found: Found, queue: Queue) -> Sequence[Work]:
     """The commands of a wait list."""
     waits = found["wait"]
-    if waits:
-        check_scope(queue, *waits)
+    if not waits:
+        return ()
+    check_scope(queue, *waits)
     return [event.work for event in waits]
 
 
