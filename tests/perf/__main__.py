@@ -104,8 +104,9 @@ def mmio_rows(runs: int, folder: Path) -> list[Row]:
 def gpu_rows(runs: int, folder: Path) -> list[Row]:
     guest = guests.gpu_guest(Images(), folder)
     time_ours(guest)  # from here on what the guest compiles is in the cache
-    timings = [time_ours(guest) for _ in range(runs)]
-    return gpu.rows(runs, folder, _between(timings, "launches") / guests.LAUNCHES)
+    return gpu.rows(
+        runs, folder, lambda: time_ours(guest).marks.between("launches") / guests.LAUNCHES
+    )
 
 
 GROUPS: dict[str, Callable[[int, Path], list[Row]]] = {
@@ -184,7 +185,7 @@ def _host(runs: int, table: str) -> str:
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     processor = f"{len(models)} x {models[0]}" if models else platform.machine()
     if table == "gpu-bench":
-        peers = "after as many by pyopencl on the same OpenCL device"
+        peers = "in turn with pyopencl on the same OpenCL device"
     else:
         peers = f"in turn with QEMU {qemu_version()} (TCG)"
     return (

@@ -1,4 +1,4 @@
-"""What the virtual GPU costs, beside pyopencl on the same device with nothing between."""
+"""What the virtual GPU costs, in turn with pyopencl on the same device with nothing between."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from gpu.opencl import MapFlags, Status
 from gpu.ring import DESCRIPTOR, ENABLE, RingGpu, RingGpuOptions
 from gpu.testing import BULK, CONTEXT, QUEUE, RAM, GuestBench
 from hypervisor.device.board import Board
+from tests.perf.child import BenchmarkError
 from tests.perf.table import Row
 
 TABLE: Literal["gpu-bench"] = "gpu-bench"
 ORDER = 512
-LAUNCHES = 500
+LAUNCHES, IN_A_ROW = 500, 25
+"""Empty kernels that are timed, and how many until it is the other's turn."""
 COMMANDS = 10_000
 BYTES = 64 << 20
 SOURCE = """
@@ -51,11 +53,10 @@ GEMM, EMPTY, SCALE = 11, 12, 13
 _RING, _STREAM = RAM + (1 << 16), RAM + (1 << 17)
 
 
-def rows(runs: int, folder: Path, linux_launch: float) -> list[Row]:
-    """Each figure is the median of `runs` (launches: of LAUNCHES). `linux_launch`: seconds of one
-    in a Linux guest."""
-    native = _native(runs, folder)
-    with GuestBench(memory=BYTES + (1 << 20)) as guest:
+def rows(runs: int, folder: Path, launch_in_linux: Callable[[], float]) -> list[Row]:
+    """Each figure is the median of `runs` (launches: of LAUNCHES). `launch_in_linux`: seconds of
+    one in a Linux guest, which it boots."""
+    with _Native(folder) as native, GuestBench(memory=BYTES + (1 << 20)) as guest:
         guest.bench.is_watched = False
         _prepare(guest)
         gemm = p.NdRange(
@@ -64,27 +65,42 @@ def rows(runs: int, folder: Path, linux_launch: float) -> list[Row]:
         )  # fmt: skip
         empty = p.NdRange(queue=QUEUE, kernel=EMPTY, dimensions=1, global_size=(1, 1, 1))
         batch = empty.encode() * COMMANDS
-        gemm_seconds = _median(runs, lambda: guest.wait(guest.submit(gemm)))
-        batch_seconds = _median(runs, lambda: guest.wait(guest.submit_bytes(batch)))
+        gemms = native.in_turn("gemm", runs, _times(lambda: guest.wait(guest.submit(gemm))))
+        batches = native.in_turn(
+            "batch", runs, _times(lambda: guest.wait(guest.submit_bytes(batch)))
+        )
         before = guest.gpu.bounced_bytes
-        scale_seconds = _median(runs, lambda: _upload_and_read_back(guest))
+        scales = native.in_turn("scale", runs, _times(lambda: _upload_and_read_back(guest)))
         copied = guest.gpu.bounced_bytes - before
-    launch = 1e6 * native["empty"]
+        with Ring(guest) as ring:
+            launch = _times(ring.launch, IN_A_ROW)
+            rings = native.in_turn("empty", LAUNCHES // IN_A_ROW, launch, IN_A_ROW)
+        linux = native.in_turn("empty", runs, lambda: [launch_in_linux()], LAUNCHES)
     return [
-        Row(f"kernel of some 100 ms: GEMM of order {ORDER} with tiles", "ms", 1e3 * gemm_seconds,
-            1e3 * native["gemm"], 1 / 0.95, "ratio", TABLE),
-        Row("empty kernel on the ring, doorbell to fence", "us", 1e6 * _empty_on_the_ring(),
-            launch, 150, table=TABLE),
-        Row("empty kernel in a Linux guest, launch to clFinish", "us", 1e6 * linux_launch,
-            launch, 600, table=TABLE),
-        Row(f"each of {COMMANDS:,} empty kernels in one stream", "us",
-            1e6 * batch_seconds / COMMANDS, 1e6 * native["batch"] / COMMANDS, 15, table=TABLE),
-        Row("64 MiB: upload, kernel, read back", "ms", 1e3 * scale_seconds,
-            1e3 * native["scale"], table=TABLE),
+        _row(f"kernel of some 100 ms: GEMM of order {ORDER} with tiles", "ms", gemms, 1e3,
+             1 / 0.95, "ratio"),
+        _row("empty kernel on the ring, doorbell to fence", "us", rings, 1e6, 150),
+        _row("empty kernel in a Linux guest, launch to clFinish", "us", linux, 1e6, 600),
+        _row(f"each of {COMMANDS:,} empty kernels in one stream", "us", batches, 1e6 / COMMANDS,
+             15),
+        _row("64 MiB: upload, kernel, read back", "ms", scales, 1e3),
         Row("bytes that we copy for that", "B", float(copied), target=0, table=TABLE),
         Row("a worker killed amid a kernel: until the guest has its error", "ms",
             1e3 * _death(runs), target=2000, table=TABLE),
     ]  # fmt: skip
+
+
+def _row(
+    name: str,
+    unit: str,
+    seconds: tuple[float, float],
+    scale: float,
+    target: float | None = None,
+    of: Literal["ratio", "most"] = "most",
+) -> Row:
+    """Ours and native."""
+    ours, native = seconds
+    return Row(name, unit, scale * ours, scale * native, target, of, TABLE)
 
 
 def _prepare(guest: GuestBench) -> None:
@@ -118,25 +134,6 @@ def _upload_and_read_back(guest: GuestBench) -> None:
     guest.wait(guest.submit(p.Unmap(queue=QUEUE, mapping=41)))
 
 
-def _empty_on_the_ring() -> float:
-    """Seconds from the doorbell until the fence stands in its register, the median."""
-    with GuestBench() as bench:
-        bench.bench.is_watched = False
-        device = RingGpu("gpu1", RingGpuOptions(type="gpu.ring"), cast(Board, bench.bench))
-        ring = _Ring(bench, device)
-        try:
-            ring.run(
-                p.CreateContext(id=1), p.CreateQueue(id=2, context=1),
-                p.CreateProgram(id=10, context=1, source=SOURCE.encode()),
-                p.BuildProgram(program=10),
-                p.CreateKernel(id=EMPTY, program=10, function_name=b"empty"),
-            )  # fmt: skip
-            empty = p.NdRange(queue=2, kernel=EMPTY, dimensions=1, global_size=(1, 1, 1))
-            return _median(LAUNCHES, lambda: ring.run(empty))
-        finally:
-            device.close()
-
-
 def _death(runs: int) -> float:
     """Seconds from the end of a worker, amid a kernel, to the fence of what it was at."""
     found = []
@@ -162,16 +159,32 @@ def _death(runs: int) -> float:
     return statistics.median(found)
 
 
-class _Ring:
+class Ring:
     """A program on the bare metal, without its processor."""
 
-    def __init__(self, bench: GuestBench, device: RingGpu) -> None:
+    def __init__(self, bench: GuestBench) -> None:
         self._bench = bench.bench
-        self._device = device
+        self._device = RingGpu("gpu1", RingGpuOptions(type="gpu.ring"), cast(Board, bench.bench))
         self._count = 0
-        device.write(device_offset("RING_BASE"), 8, _RING)
-        device.write(device_offset("RING_SIZE"), 4, 64)
-        device.write(device_offset("CONTROL"), 4, ENABLE)
+
+    def __enter__(self) -> Ring:
+        self._device.write(device_offset("RING_BASE"), 8, _RING)
+        self._device.write(device_offset("RING_SIZE"), 4, 64)
+        self._device.write(device_offset("CONTROL"), 4, ENABLE)
+        self.run(
+            p.CreateContext(id=1), p.CreateQueue(id=2, context=1),
+            p.CreateProgram(id=10, context=1, source=SOURCE.encode()),
+            p.BuildProgram(program=10),
+            p.CreateKernel(id=EMPTY, program=10, function_name=b"empty"),
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._device.close()
+
+    def launch(self) -> None:
+        """An empty kernel, from the doorbell until the fence stands in its register."""
+        self.run(p.NdRange(queue=2, kernel=EMPTY, dimensions=1, global_size=(1, 1, 1)))
 
     def run(self, *commands: p.Command) -> None:
         stream = b"".join(command.encode() for command in commands)
@@ -189,27 +202,61 @@ def device_offset(name: str) -> int:
     return int(vars(RingGpu)[name].offset)
 
 
-def _native(runs: int, folder: Path) -> dict[str, float]:
-    task = folder / "native.json"
-    task.write_text(
-        json.dumps(
-            {
-                "source": SOURCE, "order": ORDER, "bytes": BYTES, "commands": COMMANDS,
-                "launches": LAUNCHES, "runs": runs,
-            }
+class _Native:
+    """pyopencl, in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        task = folder / "native.json"
+        task.write_text(
+            json.dumps({"source": SOURCE, "order": ORDER, "bytes": BYTES, "commands": COMMANDS})
         )
-    )  # fmt: skip
-    command = [sys.executable, "-m", "tests.perf.native_opencl", str(task)]
-    done = subprocess.run(command, check=True, capture_output=True, timeout=600)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.perf.native_opencl", str(task)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> _Native:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.communicate()
+
+    def in_turn(
+        self, name: str, turns: int, ours: Callable[[], list[float]], times: int = 1
+    ) -> tuple[float, float]:
+        """Medians of the seconds of ours, and of what has this name here. In each of its turns it
+        does that so many `times`."""
+        both: tuple[list[float], list[float]] = [], []
+        self._run(name, 1)
+        for _ in range(turns):
+            both[0].extend(ours())
+            both[1].extend(self._run(name, times))
+        return statistics.median(both[0]), statistics.median(both[1])
+
+    def _run(self, name: str, times: int) -> list[float]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{name} {times}\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise BenchmarkError("pyopencl did not do what was to be timed")
+        found: list[float] = json.loads(line)
+        return found
 
 
-def _median(runs: int, measured: Callable[[], None]) -> float:
+def _times(measured: Callable[[], None], times: int = 1) -> Callable[[], list[float]]:
+    """What each of `times` takes, in seconds. It is done once before that counts."""
     measured()
-    found = []
-    for _ in range(runs):
-        begun = time.perf_counter()
-        measured()
-        found.append(time.perf_counter() - begun)
-    return statistics.median(found)
+
+    def run() -> list[float]:
+        found = []
+        for _ in range(times):
+            begun = time.perf_counter()
+            measured()
+            found.append(time.perf_counter() - begun)
+        return found
+
+    return run

@@ -1,15 +1,14 @@
 """python -m tests.perf.native_opencl FILE: what gpu.py measures, by pyopencl with nothing between.
 
-FILE is JSON of source and sizes. Prints JSON: seconds by measurement.
+FILE is JSON of source and sizes. For each line "NAME TIMES" that it reads it does that so often,
+and prints what each took, as JSON: seconds.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ def main() -> None:
     context = cl.Context([device])
     queue = cl.CommandQueue(context)
     program = cl.Program(context, task["source"]).build()
-    order, size, runs = task["order"], task["bytes"], task["runs"]
+    order, size = task["order"], task["bytes"]
     matrices = [cl.Buffer(context, 1, order * order * 4) for _ in range(3)]
     gemm, empty, scale = program.gemm, program.empty, program.scale
     gemm.set_args(np.uint32(order), *matrices)
@@ -42,26 +41,22 @@ def main() -> None:
             cl.enqueue_nd_range_kernel(queue, empty, (1,), None)
         queue.finish()
 
-    print(
-        json.dumps(
-            {
-                "gemm": _median(runs, lambda: run(gemm, (order, order), (16, 16))),
-                "empty": _median(task["launches"], lambda: run(empty, (1,), None)),
-                "batch": _median(runs, batch),
-                "scale": _median(runs, lambda: run(scale, (size // 4,), None)),
-            }
-        )
-    )
-
-
-def _median(runs: int, measured: Callable[[], None]) -> float:
-    measured()
-    found = []
-    for _ in range(runs):
-        begun = time.perf_counter()
-        measured()
-        found.append(time.perf_counter() - begun)
-    return statistics.median(found)
+    measured = {
+        "gemm": lambda: run(gemm, (order, order), (16, 16)),
+        "empty": lambda: run(empty, (1,), None),
+        "batch": batch,
+        "scale": lambda: run(scale, (size // 4,), None),
+    }
+    for each in measured.values():
+        each()  # from here on what the device compiles is there
+    for line in sys.stdin:
+        name, times = line.split()
+        found = []
+        for _ in range(int(times)):
+            begun = time.perf_counter()
+            measured[name]()
+            found.append(time.perf_counter() - begun)
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
