@@ -161,7 +161,7 @@ class Device:
         if slots:
             slot = slots[0] if len(slots) == 1 else self._banked(slots, write=True)
             if slot.size == size:
-                if value & slot.register.tagged:
+                if value & slot.tagged:
                     self._report_tagged(slot.register, value)
                 slot.write(value)
                 return
@@ -256,7 +256,7 @@ class Device:
         bits = value & lane
         # Bytes the guest does not write keep their value; for write-1-to-clear, zero keeps.
         kept = slot.store[slot.index] & ~lane & ~slot.register.w1c
-        if bits & slot.register.tagged:
+        if bits & slot.tagged:
             self._report_tagged(slot.register, bits)
         slot.write(kept | bits)
 

@@ -128,34 +128,45 @@ class Register:
 
 
 class Slot:
-    """One address of a table: register, array index, and bound hooks of one device."""
+    """One address of a table: register, array index, and bound hooks of one device. What an access
+    needs of the register is here too, one step nearer."""
 
-    __slots__ = ("index", "read_hook", "register", "size", "store", "write_hook")
+    __slots__ = (
+        *("index", "read_hook", "register", "size", "store", "tagged", "write_hook"),
+        *("_fixed", "_is_read_only", "_is_write_only", "_mask", "_w1c", "_writable"),
+    )
 
     def __init__(self, device: Any, register: Register, index: int) -> None:
         self.register = register
         self.index = index
         self.size = register.size
+        self.tagged = register.tagged
+        self._is_read_only = register.access == "ro"
+        self._is_write_only = register.access == "wo"
+        self._mask = register.mask
+        self._writable = register.writable
+        self._fixed = ~register.writable
+        self._w1c = register.w1c
         self.store: list[int] = device.values[register.name]
         self.read_hook = _bind(device, register, register.read_hook, index)
         self.write_hook = _bind(device, register, register.write_hook, index)
 
     def read(self) -> int:
-        if self.register.access == "wo":
+        if self._is_write_only:
             return 0
         if self.read_hook is not None:
-            return int(self.read_hook()) & self.register.mask
+            return int(self.read_hook()) & self._mask
         return self.store[self.index]
 
     def write(self, value: int) -> None:
-        register = self.register
-        if register.access == "ro":
+        if self._is_read_only:
             return
-        old = self.store[self.index]
-        kept = old & ~register.writable & ~(value & register.w1c)
-        self.store[self.index] = kept | (value & register.writable)
+        kept = self.store[self.index] & self._fixed
+        if self._w1c:
+            kept &= ~(value & self._w1c)
+        self.store[self.index] = kept | (value & self._writable)
         if self.write_hook is not None:
-            self.write_hook(value & register.mask)
+            self.write_hook(value & self._mask)
 
 
 def _bind(
