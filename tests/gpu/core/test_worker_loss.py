@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import struct
@@ -219,6 +220,18 @@ def test_nonsense_of_a_worker_is_its_end(guest: GuestBench, sent: bytes) -> None
     assert worker is not None
 
     worker._received += sent
+    guest.wait(guest.submit(p.CreateBuffer(id=20, context=CONTEXT, size=64)))
+
+    assert "nonsense" in guest.context.lost
+
+
+def test_findings_that_make_no_sense_are_its_end(guest: GuestBench) -> None:
+    link = guest.context.link
+    assert link.worker is not None
+    done = {"done": link.arrived + 1, "failed": [], "copied": 0, "found": [["of no kernel"]]}
+    body = json.dumps(done).encode()
+
+    link.worker._received += struct.pack("<I", len(body)) + body
     guest.wait(guest.submit(p.CreateBuffer(id=20, context=CONTEXT, size=64)))
 
     assert "nonsense" in guest.context.lost
