@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,12 +9,15 @@ from gpu.core.blobs import Blob
 from gpu.core.device import Device, Waiting
 from gpu.core.objects import Object
 from gpu.core.work import Operation, Work
-from gpu.host.findings import Finding, parse_findings
+from gpu.host.findings import Finding, Untold, parse_findings
 from gpu.host.process import Worker, WorkerLostError
 from gpu.opencl import Status
 
 Concern = Work | Object | None
 """What an operation is for, and is told when it failed."""
+
+_MOST_CODE = (1 << 31) - 1
+_MOST_COPIED = (1 << 64) - 1
 
 
 class Link:
@@ -36,8 +38,8 @@ class Link:
         self._sent: dict[int, list[Concern]] = {}
         self.replies: dict[int, list[tuple[int, int]]] = {}
         """Of messages that arrived and were not taken: index and error of what failed."""
-        self.found: deque[tuple[int, list[Finding]]] = deque()
-        """Messages at which the runtime found mistakes of kernels, and these."""
+        self.found = Untold()
+        """Kernels' mistakes that the runtime found at messages that were not taken."""
         self._sequence = 0
         """Operations that this worker was given."""
         self._copied = 0
@@ -154,19 +156,20 @@ class Link:
         if reply.get("ready") is True and not self._is_ready:
             self._is_ready = True
             return
-        number, failed, copied = reply.get("done"), reply.get("failed"), reply.get("copied")
+        number, copied = reply.get("done"), reply.get("copied")
+        failed: Any = reply.get("failed")
         if not (
-            isinstance(number, int)
-            and isinstance(failed, list)
-            and isinstance(copied, int)
+            type(number) is int
+            and type(copied) is int
             and number == self.arrived + 1
             and number <= self.message
-            and all(_is_failure(each, len(self._sent[number])) for each in failed)
+            and self._copied <= copied <= _MOST_COPIED
+            and _are_failures(failed, len(self._sent[number]))
         ):
             raise self.worker.lose("the GPU's worker sent nonsense")
         if "found" in reply:
             try:
-                self.found.append((number, parse_findings(reply["found"])))
+                self.found.add(number, parse_findings(reply["found"]))
             except ValueError:
                 raise self.worker.lose("the GPU's worker sent nonsense") from None
         self.replies[number] = [(index, code) for index, code in failed]
@@ -188,15 +191,22 @@ class Link:
 
     # -- snapshots ----------------------------------------------------------------------------
 
-    def untaken(self) -> list[tuple[int, list[tuple[Concern, int]]]]:
-        """Messages that arrived, had failures, and were not taken; with what failed."""
-        found = []
+    def untaken(self) -> list[tuple[int, list[tuple[Concern, int]], list[Finding]]]:
+        """Messages that arrived, of which there is something to tell, and which were not taken;
+        with what failed and what was found."""
+        told = []
+        found = self.found.peek()
         for number, failed in sorted(self.replies.items()):
-            if failed:
-                found.append((number, [(self._sent[number][i], code) for i, code in failed]))
-        return found
+            if failed or number in found:
+                concerned = [(self._sent[number][i], code) for i, code in failed]
+                told.append((number, concerned, found.get(number, [])))
+        return told
 
-    def restore(self, failures: Sequence[Sequence[tuple[Concern, int]]]) -> int:
+    def restore(
+        self,
+        failures: Sequence[Sequence[tuple[Concern, int]]],
+        found: Sequence[Sequence[Finding]],
+    ) -> int:
         """Put back what `untaken` had; the number before the first of its messages."""
         lost = [each for failed in failures for each, _ in failed if isinstance(each, Work)]
         for number, work in enumerate(lost, 1):
@@ -207,20 +217,32 @@ class Link:
         self.wait(self.message)
         self.take(self.message)
         first = self.message
-        for failed in failures:
+        for failed, findings in zip(failures, found, strict=True):
             self.message += 1
+            self.found.add(self.message, findings)
             self._sent[self.message] = [concern for concern, _ in failed]
             self.replies[self.message] = [(i, code) for i, (_, code) in enumerate(failed)]
             self.arrived = self.message
         return first
 
 
+def _are_failures(failed: Any, count: int) -> bool:
+    """Whether these say of some of a message's operations, each once, with what error it failed."""
+    return (
+        isinstance(failed, list)
+        and len(failed) <= count
+        and all(_is_failure(each, count) for each in failed)
+        and len({index for index, _ in failed}) == len(failed)
+    )
+
+
 def _is_failure(pair: Any, count: int) -> bool:
     return (
         isinstance(pair, list)
         and len(pair) == 2
-        and all(isinstance(each, int) for each in pair)
+        and all(type(each) is int for each in pair)
         and 0 <= pair[0] < count
+        and abs(pair[1]) <= _MOST_CODE
     )
 
 

@@ -29,6 +29,7 @@ from gpu.core.saved_fields import PLAIN, TYPES, WORK
 from gpu.core.work import Submission, Work
 from gpu.core.work_groups import give_groups
 from gpu.host.builds import Build
+from gpu.host.findings import parse_findings
 from gpu.host.process import WorkerLostError
 from gpu.opencl import MapFlags, Status
 from gpu.protocol import AnswerPlace
@@ -317,7 +318,8 @@ def _load_untaken(
         ]
         for failed in state["untaken"]
     ]
-    first = context.link.restore(failures)
+    found = [parse_findings(each) for each in state["found"]]
+    first = context.link.restore(failures, found)
     holders: list[Submission | Work] = [*submissions.values(), *works]
     for holder in holders:
         holder.message = first + holder.message if holder.message else 0

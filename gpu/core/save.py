@@ -37,7 +37,7 @@ def save_context(context: Context) -> dict[str, Any]:
     link.wait(link.message)
     graph = _Graph(context, _all_contents(context))
     untaken = link.untaken()
-    order = {number: index + 1 for index, (number, _) in enumerate(untaken)}
+    order = {number: index + 1 for index, (number, *_) in enumerate(untaken)}
     graph.messages = order
     latched = context.latched
     state: dict[str, Any] = {
@@ -65,8 +65,9 @@ def save_context(context: Context) -> dict[str, Any]:
             if waiting
         ],
         "untaken": [
-            [[graph.concern(concern), code] for concern, code in failed] for _, failed in untaken
+            [[graph.concern(concern), code] for concern, code in failed] for _, failed, _ in untaken
         ],
+        "found": [[list(vars(each).values()) for each in found] for *_, found in untaken],
     }
     state["works"], state["objects"] = graph.save_all()
     return state

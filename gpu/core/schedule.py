@@ -360,9 +360,8 @@ class Schedule(Handles):
                     self._fail(concern, status)
                 elif not self.gpu.is_modelled and isinstance(concern, Work):
                     concern.end = now
-        while self.link.found and self.link.found[0][0] <= message:
-            for finding in self.link.found.popleft()[1]:
-                self.gpu.observation.found(self.number, self.label, finding)
+        for finding in self.link.found.take(message):
+            self.gpu.observation.found(self.number, self.label, finding)
 
     def _fail(self, concern: Concern, status: Status) -> None:
         if isinstance(concern, Work):

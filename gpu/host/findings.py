@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-MOST = 64
-"""Findings that one message may have."""
+from gpu.worker.reports import MOST
+
+_MOST_ENTRIES = 10_000
+"""Of one context: as many errors as the runtime itself reports (see gpu.worker.reports)."""
 _MOST_TEXT = 256
 _MOST_TIMES = 1 << 32
 
@@ -20,6 +24,52 @@ class Finding:
     what: str
     example: str
     times: int
+
+
+class Untold:
+    """What a context's workers found at messages whose time has not come. One that was taken over
+    may say anything, and as often as it likes: kinds and entries are counted over the context's
+    whole life, so that what is left out does not depend on when the rest is told."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, str], Finding] = {}
+        """The first of each kernel and mistake."""
+        self._entries: deque[tuple[int, Finding, int]] = deque()
+        """Of each its message, its kind, and how many times."""
+        self._count = 0
+
+    def add(self, message: int, findings: Sequence[Finding]) -> None:
+        """Keep what was found at a message, which is later than all that were added before."""
+        for each in findings:
+            if self._count >= _MOST_ENTRIES:
+                return
+            key = each.kernel, each.what
+            if key not in self._kinds and len(self._kinds) >= MOST:
+                each = _MORE
+                key = each.kernel, each.what
+            kind = self._kinds.setdefault(key, each)
+            self._entries.append((message, kind, each.times))
+            self._count += 1
+            if self._count == _MOST_ENTRIES:
+                self._entries.append((message, _MORE, 1))
+
+    def take(self, message: int) -> list[Finding]:
+        """What was found at messages up to this one and was not taken before."""
+        found = []
+        while self._entries and self._entries[0][0] <= message:
+            _, kind, times = self._entries.popleft()
+            found.append(replace(kind, times=times))
+        return found
+
+    def peek(self) -> dict[int, list[Finding]]:
+        """What would be taken, by its message."""
+        found: dict[int, list[Finding]] = {}
+        for message, kind, times in self._entries:
+            found.setdefault(message, []).append(replace(kind, times=times))
+        return found
+
+
+_MORE = Finding("", "more was found than is told", "", 1)
 
 
 def parse_findings(data: Any) -> list[Finding]:

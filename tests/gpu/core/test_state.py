@@ -18,6 +18,7 @@ from gpu.core.gpu import STATE_VERSION
 from gpu.core.load import write_file
 from gpu.core.save import read_file
 from gpu.host.builds import Builds
+from gpu.host.findings import Finding
 from gpu.host.process import WorkerLostError
 from gpu.opencl import Status
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
@@ -234,6 +235,23 @@ def test_contents_of_a_released_buffer_are_saved_for_who_waits_to_read_it(
     assert after.read(0, 128) == bytes([5]) * 128
 
 
+def test_what_was_found_and_not_told_is_told_after_a_restore(
+    before: GuestBench, after: GuestBench
+) -> None:
+    before.do(p.CreateBuffer(id=20, context=CONTEXT, size=64))
+    before.submit(p.FillBuffer(queue=QUEUE, buffer=20, size=64, pattern=b"x"))
+    link = before.context.link
+    link.wait(link.message)
+    link.found.add(link.message, [Finding("k", "a race", "address 0x1", 3)])
+
+    signalled = move(before, after)
+    early = dict(after.gpu.observation.mistakes)
+    after.bench.clock.advance(1 << 50)
+
+    assert (early, len(signalled)) == ({}, 1)
+    assert after.gpu.observation.mistakes == {("k", "a race"): 3}
+
+
 def test_build_that_failed_is_failed_after_a_restore(
     before: GuestBench, after: GuestBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,7 +340,7 @@ def test_state_has_another_version_where_it_has_another_shape(before: GuestBench
     shape = sorted(shape_of(before.gpu.save(), ""))
 
     digest = hashlib.sha256("\n".join(shape).encode()).hexdigest()[:16]
-    assert (STATE_VERSION, digest) == (1, "87eabf7268a94116")
+    assert (STATE_VERSION, digest) == (2, "11d7f19ab1fd3e05")
 
 
 def shape_of(value: Any, path: str) -> set[str]:

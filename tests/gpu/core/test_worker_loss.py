@@ -10,10 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from gpu import protocol as p
+from gpu.host.findings import MOST
 from gpu.host.process import Worker
 from gpu.opencl import Status
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
@@ -31,6 +33,19 @@ NONSENSE = (
     b"\x02\0\0\0[]",
     b'\x0a\0\0\0{"done":9}',
 )
+CLAIMS: tuple[dict[str, Any], ...] = (
+    {"failed": [[0, -5], [0, -5]]},
+    {"failed": [[0, -5]] * 100_000},
+    {"failed": [[0, -(10**4000)]]},
+    {"failed": [[False, -5]]},
+    {"copied": -1},
+    {"copied": 1 << 64},
+    {"copied": 10**4000},
+    {"copied": True},
+    {"found": [["of no kernel"]]},
+    {"found": [["kernel", "a race", "", 1]] * (MOST + 1)},
+)
+"""What an answer to one operation can not say."""
 
 
 @pytest.fixture
@@ -225,16 +240,19 @@ def test_nonsense_of_a_worker_is_its_end(guest: GuestBench, sent: bytes) -> None
     assert "nonsense" in guest.context.lost
 
 
-def test_findings_that_make_no_sense_are_its_end(guest: GuestBench) -> None:
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: str(claim)[:30])
+def test_answer_that_can_not_be_is_the_end_of_its_worker(
+    guest: GuestBench, claim: dict[str, Any]
+) -> None:
     link = guest.context.link
-    assert link.worker is not None
-    done = {"done": link.arrived + 1, "failed": [], "copied": 0, "found": [["of no kernel"]]}
-    body = json.dumps(done).encode()
+    number = link.message + 1
+    body = json.dumps({"done": number, "failed": [], "copied": 0, **claim}).encode()
 
     link.worker._received += struct.pack("<I", len(body)) + body
     guest.wait(guest.submit(p.CreateBuffer(id=20, context=CONTEXT, size=64)))
 
     assert "nonsense" in guest.context.lost
+    assert "bytes copied because the device does not reach them: 0" in guest.gpu.describe()
 
 
 def test_hidden_platform_is_an_error_for_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
