@@ -22,6 +22,8 @@ _MAX_ARGUMENTS = 1 << 10
 _MAX_NAME = 1 << 12
 _MAX_KERNEL_NAME = 512
 """Events of a kernel's runs keep it. PoCL makes files of that name, so its own are shorter."""
+_IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$.]*")
+"""A kernel's name, which logs and monitors show."""
 _MAX_ATTRIBUTES = 1 << 16
 _U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 _TEXT_BYTES = 64
@@ -151,7 +153,7 @@ def _kernel(data: dict[str, Any]) -> KernelDescription:
             raise ValueError("arguments")
     x, y, z = (_number(size, _U64) for size in data["compile_group"])
     name = _text(data["name"], _MAX_NAME)
-    if len(name) > _MAX_KERNEL_NAME:
+    if len(name) > _MAX_KERNEL_NAME or _IDENTIFIER.fullmatch(name) is None:
         raise ValueError("name")
     return KernelDescription(
         name,

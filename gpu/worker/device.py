@@ -47,10 +47,10 @@ def choose(platform: str, device: str) -> Any:
     found = []
     for each in named:
         try:
-            found += each.get_devices()
+            # What helps another device is for those who ask for it.
+            found += sorted(each.get_devices(), key=direct.is_direct)
         except cl.Error:  # DEVICE_NOT_FOUND: a platform without devices
             continue
-    found.sort(key=direct.is_direct)  # it helps another, and is for those who ask for it
     kind = KIND_NAMES.get(device)
     for each in found:
         if device == "auto" or (kind is not None and each.type & kind):
