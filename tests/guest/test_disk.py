@@ -37,7 +37,7 @@ ARM64 = (CONFIGS / "aarch64-disk.yaml", "notes-disk-arm64.yaml", "quick-boot-arm
 KINDS = {
     "raw": Kind(*RISCV64, "img"),
     "qcow2": Kind(*RISCV64, "qcow2"),
-    "arm64": Kind(*ARM64, "img"),
+    "arm64": Kind(*ARM64, "qcow2"),
 }
 
 KEPT = "".join(f"{number}\n" for number in range(1, 20_001)).encode()

@@ -15,8 +15,10 @@ pytestmark = pytest.mark.guest
 CONFIGS = Path(__file__).parents[2] / "configs"
 FIRMWARE = str(CONFIGS / "riscv64-firmware.yaml")
 ARM64 = str(CONFIGS / "aarch64-firmware.yaml")
-FROM_DISK = str(CONFIGS / "riscv64-uboot-disk.yaml")
-MENU = CONFIGS / "images" / "riscv64-disk.yaml"
+CHECKED = {
+    "riscv64": "dmesg | grep -c 'SBI implementation ID=0x1 '",
+    "arm64": "dmesg | grep -c 'psci: PSCIv1.0 detected in firmware'",
+}
 
 Ask = Callable[..., str]
 Boot = Callable[..., Machine]
@@ -67,8 +69,10 @@ def test_u_boot_starts_at_el1(harts: int, boot_machine: Boot) -> None:
     assert machine.messages == []
 
 
-def test_u_boot_boots_linux_from_a_disk(boot_machine: Boot, ask: Ask) -> None:
-    machine = boot_machine(FROM_DISK, "cpu.harts=4")
+@pytest.mark.parametrize("arch", ["riscv64", "arm64"])
+def test_u_boot_boots_linux_from_a_disk(arch: str, boot_machine: Boot, ask: Ask) -> None:
+    config = CONFIGS / f"{arch.replace('arm64', 'aarch64')}-uboot-disk.yaml"
+    machine = boot_machine(str(config), "cpu.harts=4")
 
     prompt(machine)
     machine.console.send("virtio info; boot\n")
@@ -78,9 +82,10 @@ def test_u_boot_boots_linux_from_a_disk(boot_machine: Boot, ask: Ask) -> None:
     assert "Capacity: 128.0 MB" in loading
     assert "Retrieving file: /boot/linux" in loading
     assert ask(machine, "grep -c ' / ext4 rw' /proc/mounts").strip() == "1"
-    assert ask(machine, "dmesg | grep -c 'SBI implementation ID=0x1 '").strip() == "1"
+    assert ask(machine, CHECKED[arch]).strip() == "1"
     assert ask(machine, "nproc").strip() == "4"
-    menu = yaml.safe_load(MENU.read_text())["files"]["/boot/extlinux/extlinux.conf"]["text"]
+    recipe = yaml.safe_load((CONFIGS / "images" / f"{arch}-disk.yaml").read_text())
+    menu = recipe["files"]["/boot/extlinux/extlinux.conf"]["text"]
     assert ask(machine, "cat /boot/extlinux/extlinux.conf").strip() == menu.strip()
 
     ask(machine, "seq 1 5000 >/root/file; sync; echo 3 >/proc/sys/vm/drop_caches")
