@@ -194,20 +194,20 @@ ordinary:
   ret ptr %block
 marked:
   %env = call ptr @pointer(ptr %cpu, i64 {ENV_POINTER})
-  %illegal = and i32 %marks, {ILLEGAL}
-  %is_illegal = icmp ne i32 %illegal, 0
-  br i1 %is_illegal, label %illegal_state, label %look
-illegal_state:
-  call void @raise(ptr %env, i32 {ILLEGAL_STATE})
-  ret ptr null
-look:
   %host_pointer = alloca ptr
   store ptr null, ptr %host_pointer
   %hostp = inttoptr i64 {hostp} to ptr
   %ignored = call i64 %hostp(ptr %env, i64 %pc, ptr %host_pointer)
   %host = load ptr, ptr %host_pointer
   %is_ram = icmp ne ptr %host, null
-  br i1 %is_ram, label %read, label %ordinary
+  br i1 %is_ram, label %fetched, label %ordinary ; where an instruction abort goes before
+fetched:
+  %illegal = and i32 %marks, {ILLEGAL}
+  %is_illegal = icmp ne i32 %illegal, 0
+  br i1 %is_illegal, label %illegal_state, label %read
+illegal_state:
+  call void @raise(ptr %env, i32 {ILLEGAL_STATE})
+  ret ptr null
 read:
   %word = load i32, ptr %host
   %accesses = call i1 @accesses_by_sp(i32 %word)

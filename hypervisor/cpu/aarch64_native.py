@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from ctypes import c_int, c_size_t, c_uint32, c_uint64, c_void_p
-from functools import cache
 
 from hypervisor.cpu import (
     aarch64_checks,
@@ -255,7 +254,7 @@ define void @write_TIMER_tval(ptr %env, ptr %record, i64 %value) {{
 """
 
 
-@cache
+@native.once
 def callbacks() -> Mapping[str, int]:
     """The compiled callbacks: name -> address."""
     c = library.declare

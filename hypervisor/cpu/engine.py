@@ -20,8 +20,6 @@ _CTL_TCG_BUFFER_SIZE = 13
 _CTL_USE_EXITS = 4
 _CTL_CPU_MODEL = 7
 _WRITE, _READ = 1, 2
-_NO_EXIT_REQUEST, _INIT_DONE = 0x7F2, 0x7F3
-"""Where `uc_struct` holds these."""
 _ONE_CORE = 1 << 32 | 1
 """How a CPUState begins: nr_cores and nr_threads, both 1."""
 
@@ -50,7 +48,6 @@ class Engine:
         self._control(_CTL_USE_EXITS, _WRITE, 1, ctypes.c_int(1))
         self._start = self._lib.uc_emu_start
         self._keep: list[Any] = []
-        self._checks_exits = False
 
     def check(self, error: int, doing: str) -> None:
         """Raise EngineError unless `error` is UC_ERR_OK."""
@@ -123,12 +120,7 @@ class Engine:
         """Whether code that is translated from now on looks for a reason to stop where a block
         begins, after each load and store and in hooks on instructions. Else it is left by the BLOCK
         callback, and by what leaves by itself."""
-        flag = ctypes.c_uint8.from_address(self.handle + _NO_EXIT_REQUEST)
-        if flag.value > 1 or ctypes.c_uint8.from_address(self.handle + _INIT_DONE).value != 1:
-            raise EngineError(f"{library.wheel()} keeps its flags where they cannot be found")
-        flag.value = not wanted
-        native_exits.kept.value += wanted - self._checks_exits
-        self._checks_exits = wanted
+        ctypes.c_uint8.from_address(self.handle + native_exits.NO_EXIT_REQUEST).value = not wanted
 
     def forget_access(self) -> None:
         """A load or store was left midway: the engine may still believe to be in one."""
@@ -149,6 +141,8 @@ class Engine:
         self.map_ram(0, mmap.PAGESIZE, ctypes.addressof(anchor))
         self.check(self.start(0), "run its first instruction")
         self.check(self._lib.uc_mem_unmap(self.handle, 0, mmap.PAGESIZE), "unmap a page")
+        if not native_exits.is_known(self.handle):
+            raise EngineError(f"{library.wheel()} keeps its flags where they cannot be found")
 
     def start(self, pc: int) -> int:
         """Run from `pc` until something stops it; Unicorn's error number."""
@@ -171,7 +165,6 @@ class Engine:
 
     def close(self) -> None:
         if self.handle:
-            native_exits.kept.value -= self._checks_exits
             self._lib.uc_close(self.handle)
             self.handle = 0
             self._keep.clear()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, wraps
+from typing import Any, TypeVar
 
 from hypervisor.cpu.cells import (
     TRAP_CAUSES,
@@ -15,7 +17,9 @@ from hypervisor.cpu.cells import (
     offset,
 )
 
+_Made = TypeVar("_Made")
 _keep: list[Any] = []
+_making = threading.RLock()
 
 HELPERS = """
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
@@ -51,6 +55,19 @@ define internal void @stop(ptr %hart, i64 %reason) alwaysinline {{
 }}
 """
 """Words of memory by byte offset, and ending a run; the first part of every module."""
+
+
+def once(make: Callable[[], _Made]) -> Callable[[], _Made]:
+    """`functools.cache` for what changes the process: of several threads one makes it, and the
+    others wait."""
+    made = cache(make)
+
+    @wraps(make)
+    def get() -> _Made:
+        with _making:
+            return made()
+
+    return get
 
 
 def cell_words() -> dict[str, int]:

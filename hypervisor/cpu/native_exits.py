@@ -2,22 +2,29 @@
 
 It has every block call a function that looks, and every load and store too unless it is told
 otherwise. Blocks need not: their first call is our BLOCK callback, which sees a deadline by itself
-and leaves. So while nobody wants to stop within a block, those calls are left out where code is
-generated. All calls in generated code are made by one function of the engine, which its library
-calls by a table of addresses; the entry for it is made to lead here.
+and leaves. So an engine that is told to look after no load and store (`Engine.check_exits`) has
+those calls left out too, where code is generated. All calls in generated code are made by one
+function of the engine, which its library calls by a table of addresses; the entry for it is made to
+lead here. Engines of others in the process are not told so, and keep what they have.
 """
 
 from __future__ import annotations
 
-import ctypes
+import os
+import struct
 from ctypes import c_uint64
 
 from hypervisor.cpu import library
 
 FUNCTIONS = ("generate_call",)
 
-kept = c_uint64(0)
-"""How many engines of this process want to stop within blocks: unless 0 all calls are made."""
+NO_EXIT_REQUEST = 0x7F2
+"""Where `uc_struct` says, in a byte, that nothing looks after loads and stores. The next one says
+that the CPU is there."""
+_TCG_CONTEXT = 0x300
+"""Where it points at the TCGContext."""
+_BACK = {"riscv64": 0x8970, "aarch64": 0xA970}
+"""Where that points back."""
 
 IR = """
 ; End the run at the start of a block, with its pc in the state. Does not return.
@@ -26,7 +33,7 @@ define internal void @leave_run(ptr %hart, i64 %reason) {{
   %uc = call ptr @pointer(ptr %hart, i64 {uc})
   %leave = inttoptr i64 {check_exit_request} to ptr
   call void %leave(ptr %uc, i32 0)
-  ret void
+  unreachable
 }}
 
 ; In place of the engine's tcg_gen_callN.
@@ -35,9 +42,10 @@ define void @generate_call(ptr %context, ptr %function, ptr %result, i32 %count,
   %is_look = icmp eq ptr %function, %looks
   br i1 %is_look, label %ask, label %generate
 ask:
-  %kept_at = inttoptr i64 {kept_exits} to ptr
-  %kept = load i64, ptr %kept_at
-  %none = icmp eq i64 %kept, 0
+  %uc = call ptr @pointer(ptr %context, i64 {context_uc})
+  %flag = getelementptr i8, ptr %uc, i64 {no_exit_request}
+  %never = load i8, ptr %flag
+  %none = icmp eq i8 %never, 1
   br i1 %none, label %leave_out, label %generate
 leave_out:
   ret void
@@ -52,7 +60,8 @@ generate:
 def words(arch: str) -> dict[str, int]:
     """What the IR names, for the engine's functions of `arch`."""
     return {
-        "kept_exits": ctypes.addressof(kept),
+        "no_exit_request": NO_EXIT_REQUEST,
+        "context_uc": _BACK[arch],
         "check_exit_request": library.address_of(_function(f"helper_check_exit_request_{arch}")),
         "tcg_gen_callN": library.address_of(_function(f"tcg_gen_callN_{arch}")),
     }
@@ -66,6 +75,22 @@ def install(arch: str, generate_call: int) -> bool:
         return False
     c_uint64.from_address(places[0]).value = generate_call
     return True
+
+
+def is_known(handle: int) -> bool:
+    """Whether an engine with a CPU keeps its flags, and what leads to them, where we take them to
+    be. Memory is read through the kernel, so a wrong guess is an error and not a crash."""
+    memory = os.open("/proc/self/mem", os.O_RDONLY)
+    try:
+        flags = os.pread(memory, 2, handle + NO_EXIT_REQUEST)
+        (context,) = struct.unpack("<Q", os.pread(memory, 8, handle + _TCG_CONTEXT))
+        own = struct.pack("<Q", handle)
+        leads_back = any(os.pread(memory, 8, context + at) == own for at in _BACK.values())
+    except (OSError, OverflowError, struct.error):
+        return False
+    finally:
+        os.close(memory)
+    return flags == b"\0\1" and leads_back
 
 
 def _function(name: str) -> object:

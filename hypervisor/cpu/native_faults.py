@@ -1,9 +1,8 @@
 """Stores to where nothing is, for every architecture.
 
 The engine leaves a load that fails at once, but a store only where it next looks for a reason to
-stop. With `Engine.check_exits(False)` that is the next block, when the instructions between have
-been executed. So a hook leaves the run itself; by then the engine has put the instruction's pc
-into the state.
+stop, which with `Engine.check_exits(False)` is nowhere. So a hook leaves the run itself; by then
+the engine has put the instruction's pc into the state.
 """
 
 from hypervisor.cpu import library

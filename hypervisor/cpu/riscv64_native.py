@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Mapping
 from ctypes import c_int, c_size_t, c_uint32, c_uint64, c_void_p
-from functools import cache
 
 from hypervisor.cpu import (
     library,
@@ -193,7 +192,7 @@ define i32 @read_instret(ptr %env, i32 %csr, ptr %value) {{
 """
 
 
-@cache
+@native.once
 def callbacks() -> Mapping[str, int]:
     """The compiled callbacks: name -> address."""
     c = library.declare

@@ -4,7 +4,8 @@ The engine has a TLB for each mode, and flushes all of them when SUM changes, as
 of pages of U-mode is right for one value only. Linux sets SUM and clears it again around every copy
 from and to a program's memory. So the TLB of a mode that no hart has is S-mode's for the other
 value of SUM, and they change places with it. Whatever flushes one flushes all, and where the engine
-sees SUM change by another way it flushes, which is as right: what is empty is so for both.
+sees SUM change by another way it flushes, which is as right: what is empty is so for both. With
+`mstatus.MPRV` set, M-mode's TLB depends on SUM too: then the engine sees it change.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from hypervisor.cpu import library
 from hypervisor.cpu.library import EngineError
 
 SSTATUS = 0x100
-SUM = 1 << 18
+SUM, MPRV = 1 << 18, 1 << 17
 FUNCTIONS = ("write_sstatus",)
 
 _MODES, _SUPERVISOR, _UNUSED = 4, 1, 2
@@ -30,6 +31,7 @@ _FIRST_MASK = 0xFF << 6
 
 WORDS = {
     "SUM": SUM,
+    "MPRV": MPRV,
     "DESCRIPTION": _DESCRIPTION,
     "FAST": _FAST,
     "TLB_ONE": _DESCRIPTIONS + _SUPERVISOR * _DESCRIPTION,
@@ -55,7 +57,10 @@ define i32 @write_sstatus(ptr %env, i32 %csr, i64 %value) {{
   %changed = xor i64 %old, %value
   %sum = and i64 %changed, {SUM}
   %kept = icmp eq i64 %sum, 0
-  br i1 %kept, label %write, label %other
+  %mprv = and i64 %old, {MPRV}
+  %is_lent = icmp ne i64 %mprv, 0
+  %engines = or i1 %kept, %is_lent
+  br i1 %engines, label %write, label %other
 other:
   call void @swap(ptr %env, i64 {TLB_ONE}, i64 {TLB_OTHER}, i64 {DESCRIPTION})
   call void @swap(ptr %env, i64 {FAST_ONE}, i64 {FAST_OTHER}, i64 {FAST})
@@ -84,3 +89,9 @@ def check(env: int) -> None:
         is_known = mask == _FIRST_MASK and victims == b"\xff" * _VICTIM_BYTES
         if not is_known or not table or not pages:
             raise EngineError(f"{library.wheel()} keeps its TLBs where they cannot be found")
+
+
+def in_use(env: int) -> set[int]:
+    """The modes whose TLBs the engine knows not to be empty."""
+    bits = ctypes.c_uint16.from_address(env + _DIRTY).value
+    return {mode for mode in range(16) if bits >> mode & 1}

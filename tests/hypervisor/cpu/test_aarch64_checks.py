@@ -8,7 +8,7 @@ import pytest
 from hypervisor.cpu.cells import NEVER
 
 SAME_SP0, SAME, LOWER = 0x000, 0x200, 0x400
-FLOATING_POINT, ILLEGAL_STATE, SVC = 0x07, 0x0E, 0x15
+FLOATING_POINT, ILLEGAL_STATE, SVC, INSTRUCTION_ABORT = 0x07, 0x0E, 0x15, 0x20
 PC_ALIGNMENT, DATA_ABORT, SP_ALIGNMENT = 0x22, 0x25, 0x26
 ALWAYS = 0x1E0_0000
 """ISS of a trapped floating-point instruction: of no condition."""
@@ -349,6 +349,21 @@ def test_state_that_is_saved_as_illegal_comes_back_so(take):
 
     assert (taken.vector, taken.exception_class) == (LOWER, ILLEGAL_STATE)
     assert (taken.elr, taken.spsr) == (taken.core.registers["x3"], IL)
+
+
+def test_abort_of_the_fetch_goes_before_illegal_state(take):
+    taken = take(
+        f"""
+        mov x3, #{IL}
+        msr spsr_el1, x3
+        mov x3, #0x10000000
+        msr elr_el1, x3
+        eret
+        """
+    )
+
+    assert (taken.vector, taken.exception_class) == (LOWER, INSTRUCTION_ABORT)
+    assert (taken.elr, taken.spsr) == (0x1000_0000, IL)
 
 
 def test_illegal_state_ends_with_its_exception(take):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hypervisor.cpu import aarch64_internals, library, riscv64_internals
+from hypervisor.cpu import aarch64_internals, library, native_exits, riscv64_internals
+from hypervisor.cpu.cells import ClockCell
 from hypervisor.cpu.engine import Engine
+from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.selftest import BASE, SIZE, Ram
 
 DEVICE = 0x1000
@@ -48,15 +50,6 @@ def rig(request):
         engine.close()
 
 
-def test_stop_waits_for_the_next_block(rig):
-    engine, stores = rig
-    engine.check_exits(False)
-
-    engine.start(BASE)
-
-    assert stores == [0, 0]
-
-
 def test_stop_is_taken_after_an_access_where_that_is_wanted(rig):
     engine, stores = rig
     engine.check_exits(True)
@@ -84,9 +77,11 @@ def test_code_is_cut_at_the_ends_of_pages_only(name):
     assert blocks == [0xA00, 0x1000]
 
 
-def test_flags_elsewhere_are_noticed(rig, monkeypatch):
-    engine, _ = rig
-    monkeypatch.setattr("hypervisor.cpu.engine._INIT_DONE", 0x568)
+@pytest.mark.parametrize(
+    ("name", "elsewhere"), [("NO_EXIT_REQUEST", 0x568), ("_TCG_CONTEXT", 0x8), ("_BACK", {"": 8})]
+)
+def test_flags_elsewhere_are_noticed(name, elsewhere, monkeypatch):
+    monkeypatch.setattr(native_exits, name, elsewhere)
 
     with pytest.raises(library.EngineError, match="keeps its flags where they cannot be found"):
-        engine.check_exits(False)
+        Hart(0, ClockCell(), 0)

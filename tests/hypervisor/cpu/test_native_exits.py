@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+
 import pytest
 
-from hypervisor.cpu import aarch64_selftest, library, native_exits, selftest
+from hypervisor.cpu import (
+    aarch64_selftest,
+    library,
+    native_exits,
+    riscv64_internals,
+    selftest,
+)
 from hypervisor.cpu.aarch64 import Core
 from hypervisor.cpu.cells import NEVER, ClockCell, Reason
+from hypervisor.cpu.engine import Engine
 from hypervisor.cpu.riscv64 import Hart
 from hypervisor.cpu.selftest import BASE, DEVICE, SIZE, Ram
 
@@ -33,7 +44,7 @@ VERIFY = {"riscv64": selftest.verify, "aarch64": aarch64_selftest.verify}
 
 
 class Rig:
-    """A hart and its program, the third store of which calls `asked`."""
+    """A hart and its program, whose stores by number do what `actions` says."""
 
     def __init__(self, arch, ram):
         self.clock = ClockCell(deadline=NEVER)
@@ -44,6 +55,7 @@ class Rig:
         self.hart = make[arch]()
         self.hart.map_ram(BASE, SIZE, ram.address)
         ram.store(0, PROGRAMS[arch])
+        self.arch = arch
         self.stores = 0
         self.actions = {3: self.stop_engine}
         write = library.MmioWrite(self.write)
@@ -98,13 +110,56 @@ def test_deadline_is_seen_either_way(rig):
     assert rig.stores == 4
 
 
-def test_closed_hart_wants_no_stops_any_more(rig):
-    before = native_exits.kept.value
+def test_debugger_of_one_hart_is_nothing_to_another(rig):
+    with Ram() as ram:
+        other = Rig(rig.arch, ram)
+        other.hart.stops.place_breakpoint(BASE + 0x1000)
+
+        rig.hart.run()
+        other.hart.run()
+        other.hart.close()
+
+    assert (rig.stores, other.stores) == (5, 3)
+
+
+@pytest.mark.parametrize("arch", PROGRAMS)
+def test_self_test_passes_while_another_machine_is_debugged(rig, arch):
     rig.hart.stops.place_breakpoint(BASE + 0x1000)
 
-    rig.hart.close()
+    VERIFY[arch].__wrapped__()
 
-    assert native_exits.kept.value == before
+
+@pytest.mark.parametrize("arch", PROGRAMS)
+def test_machines_may_begin_on_several_threads_at_once(arch):
+    begin = f"""
+import threading
+from hypervisor.cpu import aarch64_selftest, selftest
+
+verify = {{"riscv64": selftest.verify, "aarch64": aarch64_selftest.verify}}["{arch}"]
+barrier = threading.Barrier(2)
+threads = [threading.Thread(target=lambda: (barrier.wait(), verify())) for _ in range(2)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", begin], check=False, capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_engine_of_others_in_the_process_is_left_as_it_is():
+    selftest.verify()
+    endless = Engine(riscv64_internals.ARCH_RISCV, riscv64_internals.MODE_RISCV64)
+    with Ram() as ram:
+        endless.map_ram(BASE, SIZE, ram.address)
+        ram.store(0, (0x0000006F,))  # j .
+        threading.Timer(0.1, library.load().uc_emu_stop, [endless.handle]).start()
+
+        endless.start(BASE)
+
+        endless.close()
 
 
 @pytest.mark.parametrize("arch", PROGRAMS)

@@ -22,9 +22,36 @@ def entry(physical: int, flags: int) -> int:
 def run(rig, program):
     """Run S-mode code under page tables that map RAM for S-mode and one page for U-mode. A load or
     store that faults is passed over: s1 counts those; s0 is the address of the page."""
+    hart = load(rig, program, "s")
+    hart.registers["priv"] = 1
+    hart.run()
+    assert hart.waiting
+    return hart
+
+
+def run_as_machine(rig, program):
+    """The same in M-mode, whose loads and stores are made as S-mode (mstatus.MPRV)."""
+    lend = f"""
+        li t0, -1
+        csrw pmpaddr0, t0
+        li t0, 31
+        csrw pmpcfg0, t0
+        li t0, {3 << 11}
+        csrc mstatus, t0
+        li t0, {1 << 17 | 1 << 11}
+        csrs mstatus, t0
+    """
+    hart = load(rig, lend + program, "m")
+    hart.registers["priv"] = 3
+    hart.run()
+    assert hart.waiting
+    return hart
+
+
+def load(rig, program, mode):
     hart = rig.load(f"""
         la t0, handler
-        csrw stvec, t0
+        csrw {mode}tvec, t0
         li s0, {USER_PAGE}
         li s1, 0
         li s2, {SUM}
@@ -34,10 +61,10 @@ def run(rig, program):
     .balign 4
     handler:
         addi s1, s1, 1
-        csrr t0, sepc
+        csrr t0, {mode}epc
         addi t0, t0, 4
-        csrw sepc, t0
-        sret
+        csrw {mode}epc, t0
+        {mode}ret
     """)
     entries = {
         ROOT: entry(MIDDLE, POINTER),
@@ -49,11 +76,8 @@ def run(rig, program):
         rig.memory.write(at, struct.pack("<Q", value))
     rig.memory.write(FIRST, struct.pack("<Q", 11))
     rig.memory.write(SECOND, struct.pack("<Q", 22))
-    hart.registers["medeleg"] = 0xFFFF
-    hart.registers["priv"] = 1
+    hart.registers["medeleg"] = 0xFFFF if mode == "s" else 0
     hart.registers["satp"] = 8 << 60 | ROOT >> 12
-    hart.run()
-    assert hart.waiting
     return hart
 
 
@@ -135,6 +159,18 @@ def test_change_by_the_host_counts_as_well(rig):
     hart.registers["mstatus"] &= ~SUM
     hart.waiting = False
     hart.run()
+
+    assert (hart.registers["a0"], hart.registers["a1"]) == (11, 0)
+    assert hart.registers["s1"] == 1
+
+
+def test_loads_that_machine_mode_makes_as_supervisor_obey_it_too(rig):
+    hart = run_as_machine(rig, f"""
+        csrs sstatus, s2
+        {LOAD.format("a0")}
+        csrc sstatus, s2
+        {LOAD.format("a1")}
+    """)  # fmt: skip
 
     assert (hart.registers["a0"], hart.registers["a1"]) == (11, 0)
     assert hart.registers["s1"] == 1

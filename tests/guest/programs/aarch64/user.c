@@ -166,7 +166,7 @@ static void test_vectors(void)
     report("rounding", up > down && up - down < 1e-15);
 }
 
-static long counter, swapped, compared;
+static long counter, swapped, returned, compared;
 static int mixed;
 
 /* Each keeps values of its own in vector registers while all change the same words. */
@@ -177,6 +177,7 @@ static void *work(void *argument)
     CPU_ZERO(&one);
     CPU_SET(number % sysconf(_SC_NPROCESSORS_ONLN), &one);
     sched_setaffinity(0, sizeof one, &one);
+    long sum = 0;
     for (long n = 0; n < ROUNDS; n++) {
         uint64_t mine = number << 32 | n, found;
         long old, wanted;
@@ -185,6 +186,7 @@ static void *work(void *argument)
                          : "=r"(old), "+r"((long){ 1 }), "+Q"(counter) : : "memory");
         __asm__ volatile(".arch_extension lse\n swpal %1, %0, %2"
                          : "=r"(old), "+r"(number), "+Q"(swapped) : : "memory");
+        sum += old;
         do {
             wanted = __atomic_load_n(&compared, __ATOMIC_RELAXED);
             old = wanted;
@@ -197,6 +199,7 @@ static void *work(void *argument)
         if (found != mine)
             __atomic_fetch_add(&mixed, 1, __ATOMIC_RELAXED);
     }
+    __atomic_fetch_add(&returned, sum, __ATOMIC_RELAXED);
     return NULL;
 }
 
@@ -209,7 +212,7 @@ static void test_threads(void)
         pthread_join(threads[n], NULL);
     report("atomic addition", counter == THREADS * ROUNDS);
     report("compare and swap", compared == 3l * THREADS * ROUNDS);
-    report("swap", swapped >= 0 && swapped < THREADS);
+    report("swap", returned + swapped == ROUNDS * THREADS * (THREADS - 1) / 2);
     report("vector registers of each thread", mixed == 0);
 }
 
