@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := passt qemu-utils qemu-system-misc qemu-system-arm e2fsprogs device-tree-compiler cpio iproute2 xz-utils gnupg gdb-multiarch
 
+# Hundreds of processes of the tests import the same modules: compiled once, whatever the host's habit.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test check format unit guest docs bench fuzz soak packages gpu-guest clean
 
 run: $(VENV)/installed
 	@$(BIN)/python -m tools.first_run
 
 test: packages $(VENV)/developer
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup --no-loadscope-reorder
 
 check: $(VENV)/developer
 	$(BIN)/ruff check .
@@ -38,11 +41,11 @@ docs: $(VENV)/developer
 bench: packages $(VENV)/developer
 	$(BIN)/python -m tests.perf
 
-fuzz: $(VENV)/developer
-	HYPOTHESIS_PROFILE=fuzz HYPERVISOR_FUZZ=100000 $(BIN)/python -m pytest -q -m "not guest" --timeout 0 -k "fuzz or hostile or random"
+fuzz: packages $(VENV)/developer
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -q --timeout 0 -n auto --dist worksteal -m "fuzz and not guest"
 
 soak: packages $(VENV)/developer
-	$(BIN)/python -m pytest -q --timeout 0 -m slow --run-slow
+	$(BIN)/python -m pytest -q --timeout 0 -n auto --dist loadgroup --no-loadscope-reorder -m slow --run-slow
 
 # The guests' OpenCL library and examples, for every architecture and libc, below build/gpu-guest.
 gpu-guest: $(VENV)/developer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("default", deadline=None, max_examples=60)
-hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+# What decides whether a change may land tries the same examples each time; a campaign tries others.
+hypothesis.settings.register_profile("default", deadline=None, max_examples=60, derandomize=True)
+hypothesis.settings.register_profile("fuzz", deadline=None, max_examples=3_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 LINKER_SCRIPT = """
@@ -22,6 +24,13 @@ SECTIONS { . = 0x80000000; .text : { *(.text*) } .data : { *(.data*) *(.rodata*)
 
 Assembler = Callable[[str], bytes]
 
+REFERENCE = "reference"
+"""The group of the tests that are restored from one boot of each machine."""
+
+
+# Whoever starts the tests in the background may have them ignore Ctrl-C, which some tests press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="run soak campaigns too")
@@ -29,9 +38,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out campaigns, unless they are asked for, and keep together what shares a fixture."""
+    """Leave out campaigns, unless they are asked for, and keep together what shares a fixture. What
+    takes long begins first, so that several processes end at about the same time."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.fuzz)
+    items.sort(key=_rank)
     if config.getoption("--run-slow"):
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
@@ -39,10 +52,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in slow]
 
 
+def _rank(item: pytest.Item) -> int:
+    if _group(item) == REFERENCE:
+        return 0
+    return 1 if item.get_closest_marker("guest") else 2
+
+
 def _group(item: pytest.Item) -> str:
     """What runs in one process where tests run in several: a file, and all that is restored from
     one boot."""
-    return "reference" if "reference_of" in getattr(item, "fixturenames", ()) else item.path.name
+    return REFERENCE if "reference_of" in getattr(item, "fixturenames", ()) else item.path.name
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ built on a bench, driven with random accesses, reset, saved and restored."""
 from __future__ import annotations
 
 import inspect
-import os
 import random
 import tracemalloc
 from importlib.metadata import entry_points
@@ -21,6 +20,7 @@ from hypervisor.device import Device, Node
 from hypervisor.device.testing import Bench
 from hypervisor.device.testing.conformance import CHECKS, Check, Subject
 from hypervisor.device.testing.hostile import RECORD, HostileGuest
+from tests.effort import effort
 
 MODELS = {entry.name: entry for entry in entry_points(group="hypervisor.devices")}
 
@@ -30,8 +30,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 """What a type needs to be built; a file named here is 1 MiB of zeroes."""
 
-ACCESSES = int(os.environ.get("HYPERVISOR_FUZZ", "2000"))
-"""Accesses per type; `make fuzz` asks for 100,000."""
+ACCESSES = effort(2_000, 100_000)
+"""Per type."""
 BURST = 200
 LARGEST_STATE = {"cfi.flash": 600_000}
 """Bytes of a snapshot: flash carries its sectors."""
@@ -105,6 +105,7 @@ def test_random_accesses_are_survived(type_name: str, workbench: Workbench, burs
     assert len(bench.messages) <= MOST_MESSAGES
 
 
+@pytest.mark.fuzz
 @every_model
 def test_flood_of_random_accesses_piles_nothing_up(type_name: str, workbench: Workbench) -> None:
     device, bench = workbench.build(type_name)
@@ -114,7 +115,7 @@ def test_flood_of_random_accesses_piles_nothing_up(type_name: str, workbench: Wo
     driver.run(noise.randbytes(BURST * RECORD))
     tracemalloc.start()
     try:
-        for _ in range(50):
+        for _ in range(effort(25, 500)):
             driver.run(noise.randbytes(BURST * RECORD))
             driver.answers.clear()
         _, peak = tracemalloc.get_traced_memory()

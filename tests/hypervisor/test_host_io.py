@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hypervisor.host_io import HostThreads, Inbox
 from hypervisor.time.clock import VirtualClock
+from tests.effort import effort
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def run_all(clock):
 REQUESTS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 500)), min_size=1, max_size=25)
 
 
-@settings(max_examples=30)
+@settings(max_examples=effort(30, 2_000))
 @given(REQUESTS, st.integers())
 def test_completions_come_in_order_of_virtual_time_for_any_host_speed(requests, seed):
     clock = VirtualClock(0)

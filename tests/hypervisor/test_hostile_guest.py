@@ -6,14 +6,15 @@ holes. Machine and supervisor mode; traps skip an instruction, so that a program
 
 from __future__ import annotations
 
-import os
 import random
 import struct
 
 import pytest
 
+from tests.effort import effort
+
 RAM, CODE, DATA = 0x8000_0000, 0x8000_1000, 0x8000_8000
-PROGRAMS = min(int(os.environ.get("HYPERVISOR_FUZZ", "100")), 5000)
+PROGRAMS = effort(100, 5_000)
 BUDGET = 10_000
 """Nanoseconds a program runs, at most."""
 
@@ -91,6 +92,7 @@ def fill(machine, choose):
     registers["a7"] = choose.choice(EXTENSIONS)
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("harts", [1, 2])
 @pytest.mark.parametrize("mode", MODES)
 def test_random_programs_end_as_guests(workshop, mode, harts):
@@ -155,6 +157,7 @@ def write_page_tables(machine, choose):
         machine.memory.write(address, struct.pack("<512Q", *table))
 
 
+@pytest.mark.fuzz
 def test_random_user_programs_under_random_page_tables_end_as_guests(workshop):
     machine = workshop.build(PAGED, mode="kernel")
     budget = machine.clock.timer("budget", machine.stop)
@@ -203,6 +206,7 @@ def final_state(machine, seed, stops):
     return machine.clock.cell.units, machine.state_sha256()
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize(("mode", "harts"), [("firmware", 1), ("kernel", 1), ("firmware", 2)])
 def test_random_programs_run_the_same_however_often_they_are_stopped(workshop, mode, harts):
     machine = workshop.build(MODES[mode], mode=mode, harts=harts)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypervisor.cpu.cells import ClockCell
 from hypervisor.device import BackendError, MemoryAccessError
 from hypervisor.memory import PAGE, Memory
+from tests.effort import effort
 
 BASE, SIZE = 0x8000_0000, 1 << 20
 
@@ -66,7 +67,7 @@ def test_write_that_reaches_outside_writes_nothing(memory):
     assert memory.read(BASE + SIZE - 2, 2) == b"\0\0"
 
 
-@settings(max_examples=40)
+@settings(max_examples=effort(40, 2_000))
 @given(st.dictionaries(st.integers(0, SIZE // PAGE - 1), st.binary(min_size=1), max_size=20))
 def test_pages_are_those_with_anything_but_zeroes(contents):
     memory = Memory(BASE, SIZE)

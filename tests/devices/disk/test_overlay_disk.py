@@ -16,6 +16,7 @@ from devices.disk import OverlayMode, open_disk
 from devices.disk.overlay import MAX_SIZE, block_size_for
 from devices.disk.overlay_file import open_temporary
 from hypervisor.device import BackendError, BlockBackend
+from tests.effort import effort
 
 SECTORS = 8 * 37 + 5  # ends inside a block
 SIZE = SECTORS * 512
@@ -101,7 +102,7 @@ class TemporaryOverlayModel(OverlayModel):
     mode = "discard"
 
 
-limits = settings(max_examples=40, stateful_step_count=25, deadline=None)
+limits = settings(max_examples=effort(40, 2_000), stateful_step_count=25, deadline=None)
 TestKeptOverlay = KeptOverlayModel.TestCase
 TestKeptOverlay.settings = settings(limits, suppress_health_check=[HealthCheck.too_slow])
 TestTemporaryOverlay = TemporaryOverlayModel.TestCase

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from devices.disk import open_disk
 from hypervisor.device import BackendError, BlockBackend
+from tests.effort import effort
 
 Qemu = Callable[..., None]
 
@@ -55,7 +56,9 @@ def test_whole_content_equals_what_was_converted(image: Path, content: bytes) ->
     disk.close()
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=effort(25, 1_000), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.lists(st.tuples(st.integers(0, 8196), st.integers(1, 700)), max_size=12))
 def test_any_sectors_equal_what_was_converted(
     image: Path, content: bytes, ranges: list[tuple[int, int]]

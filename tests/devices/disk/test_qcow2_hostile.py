@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from devices.disk import open_disk
 from devices.disk.qcow2 import CLUSTER_CACHE_BYTES, L2_CACHE_BYTES
 from hypervisor.device import BackendError
+from tests.effort import effort
 
 CLUSTER = 65536
 L1, L2, DATA = CLUSTER, 2 * CLUSTER, 3 * CLUSTER
@@ -286,7 +287,9 @@ places = st.one_of(st.integers(0, 120), st.integers(0, 7000), st.integers(0, 1 <
 
 
 @settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=effort(250, 10_000),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.lists(st.tuples(places, words), min_size=1, max_size=6), st.integers(0, 1 << 40))
 def test_any_damage_gives_a_sentence_or_an_io_error(

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from devices.interrupt.gicv2 import Gicv2
 from hypervisor.device.testing import Bench
+from tests.effort import effort
 
 HARTS = 2
 SOFTWARE, PRIVATE, SHARED = (1, 15), (16, 27), (32, 33, 63, 64)
@@ -184,4 +185,6 @@ class GicMachine(RuleBasedStateMachine):
 
 
 TestGicMachine = GicMachine.TestCase
-TestGicMachine.settings = settings(max_examples=40, stateful_step_count=50, deadline=None)
+TestGicMachine.settings = settings(
+    max_examples=effort(20, 1_000), stateful_step_count=50, deadline=None
+)

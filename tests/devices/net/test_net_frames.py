@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.net.frames import MAX_FRAME, Decoder, FrameQueue, encode, is_frame
+from tests.effort import effort
 
 FRAMES = st.lists(st.binary(min_size=14, max_size=200), max_size=8)
 
@@ -48,7 +49,7 @@ def test_frame_of_wrong_length_is_passed_over(before, length, after, cuts):
     assert decoder.invalid == 1
 
 
-@settings(deadline=None)
+@settings(max_examples=effort(60, 50_000))
 @given(st.lists(st.binary(max_size=3000), max_size=50))
 def test_any_bytes_give_frames_only_and_bounded_memory(chunks):
     decoder = Decoder()

@@ -6,7 +6,6 @@ after a reset the device works.
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from struct import pack
 
@@ -23,8 +22,9 @@ from hypervisor.device import BackendError
 from hypervisor.device.testing import Bench, BenchMemory
 from hypervisor.device.virtio import VirtioDevice, transport
 from hypervisor.device.virtio.testing import GuestDriver
+from tests.effort import effort
 
-ACCESSES = int(os.environ.get("HYPERVISOR_FUZZ", "2000"))
+ACCESSES = effort(2_000, 100_000)
 BURST = 100
 RECORD = 10
 WIDTHS = (1, 2, 4, 8)

@@ -7,7 +7,6 @@ nothing, fences come in order, the quota is exact, and all can be given up.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from typing import Any
@@ -24,9 +23,10 @@ from gpu.host.result import Built, parse
 from gpu.opencl import Status
 from gpu.protocol.fields import Blob, Counted, Fixed, Kind, New
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
+from tests.effort import effort
 
-COMMANDS = 10 * int(os.environ.get("HYPERVISOR_FUZZ", "2000"))
-"""Packets in all; `make fuzz` asks for a million."""
+COMMANDS = effort(20_000, 1_000_000)
+"""Packets in all."""
 BURST = 500
 IDS = [*range(24), 99, 1 << 31]
 SIZES = [0, 1, 2, 4, 7, 8, 16, 64, 127, 128, 256, 1024, 4096, 65536, 1 << 20, 1 << 24]
@@ -485,7 +485,7 @@ def test_device_does_all_of_a_random_stream_that_passed_the_checks(seed: int) ->
         assert failed == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=effort(50, 20_000), deadline=None)
 @given(data=st.binary(max_size=400))
 def test_random_bytes_are_no_stream(data: bytes) -> None:
     packets = list(p.decode(data))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu.guest.header import header
@@ -17,6 +17,7 @@ from gpu.guest.records import commands, records, snake
 from gpu.guest.reference import reference
 from gpu.protocol import ANSWER_PLACE, AnswerPlace, Command, Record, decode
 from gpu.protocol.fields import SIZES, Counted, Fixed, Number
+from tests.effort import effort
 
 ROOT = Path(__file__).parents[3]
 NUMBERS = {"I": ctypes.c_uint32, "i": ctypes.c_int32, "Q": ctypes.c_uint64, "s": ctypes.c_uint8}
@@ -48,6 +49,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     (folder / "header.c").write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "ziglang", "cc", "-std=c11", "-Wall", "-Wextra", "-Werror"]
     command += ["-shared", "-fPIC", f"-I{ROOT / 'gpu' / 'guest'}", "-o", "header.so", "header.c"]
+    # Without these zig would compile a C library and its sanitizer's, for half a minute.
+    command += ["-nostdlib", "-fsanitize-trap=undefined"]
     subprocess.run(command, cwd=folder, check=True)
     return ctypes.CDLL(str(folder / "header.so"))
 
@@ -138,6 +141,7 @@ PLACES = st.none() | st.builds(
 
 
 @pytest.mark.parametrize("kind", commands(), ids=lambda kind: kind.name)
+@settings(max_examples=effort(20, 500))
 @given(data=st.data())
 def test_command_is_encoded_as_the_device_decodes_it(
     library: ctypes.CDLL, kind: type[Command], data: st.DataObject
@@ -179,6 +183,7 @@ def test_packet_is_not_written_where_it_does_not_fit(library: ctypes.CDLL) -> No
 
 
 @pytest.mark.parametrize("kind", records(), ids=lambda kind: kind.__name__)
+@settings(max_examples=effort(20, 500))
 @given(data=st.data())
 def test_record_is_decoded_as_the_device_wrote_it(
     library: ctypes.CDLL, kind: type[Record], data: st.DataObject
@@ -197,6 +202,7 @@ def test_record_is_decoded_as_the_device_wrote_it(
 
 
 @pytest.mark.parametrize("kind", records(), ids=lambda kind: kind.__name__)
+@settings(max_examples=effort(20, 500))
 @given(data=st.data())
 def test_record_that_breaks_off_is_refused(
     library: ctypes.CDLL, kind: type[Record], data: st.DataObject

@@ -14,6 +14,7 @@ from gpu.core.answers import build_info, kernel_info, program_info
 from gpu.host.builds import Build
 from gpu.host.result import MAX_LOG, Built, Recipe, parse, plain
 from gpu.opencl import Status
+from tests.effort import effort
 
 FAILURE = Status.BUILD_PROGRAM_FAILURE
 BUILD: Recipe = ("build", b"source", b"")
@@ -199,7 +200,7 @@ RESULTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=effort(400, 10_000), deadline=None)
 @given(mostly(RESULTS), st.sampled_from([BUILD, GROUP]))
 def test_whatever_a_compiler_says_can_be_answered_and_kept(result: Any, recipe: Recipe) -> None:
     said = json.loads(json.dumps(result))

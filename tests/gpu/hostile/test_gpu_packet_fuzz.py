@@ -8,18 +8,20 @@ is in use.
 
 from __future__ import annotations
 
-import os
 import random
 from typing import Any
+
+import pytest
 
 from gpu import protocol as p
 from gpu.core.objects import Program
 from gpu.opencl import Status
 from gpu.protocol.fields import Blob, Counted, Fixed, Kind, New, Ref
 from gpu.testing import ANSWER_ROOM, ANSWERS, BULK, CONTEXT, QUEUE, RAM, GuestBench
+from tests.effort import effort
 from tests.gpu.hostile.conftest import Neighbour
 
-PACKETS = int(os.environ.get("HYPERVISOR_FUZZ", "1000"))
+PACKETS = effort(1_000, 20_000)
 STREAM = 40
 ROUND = 1000
 MEMORY = 4 << 20
@@ -155,6 +157,7 @@ def restore(guest: GuestBench) -> None:
             guest.submit(command, p.BuildProgram(program=3))
 
 
+@pytest.mark.fuzz
 def test_gpu_survives_random_packets() -> None:
     options: Any = {"memory": MEMORY, "timeout": "60s"}
     with GuestBench(opencl=options) as guest:

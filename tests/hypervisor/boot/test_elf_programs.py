@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypervisor.boot.elf import Symbols, read_elf
 from hypervisor.boot.loadable import SIZE_LIMIT, BootError
 from hypervisor.boot.loader import load_bytes
+from tests.effort import effort
 
 RAM = 0x8000_0000
 
@@ -93,7 +94,7 @@ def valid(make_elf) -> bytes:
     return make_elf().build()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=effort(300, 20_000), deadline=None)
 @given(damage=st.lists(st.tuples(st.integers(4, 135), st.integers(0, 255)), max_size=4))
 def test_a_damaged_program_loads_or_is_refused(valid, damage):
     data = bytearray(valid)
@@ -148,7 +149,7 @@ def test_symbols_of_a_damaged_file_are_empty(data):
     assert Symbols(data).lookup(RAM) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=effort(200, 10_000), deadline=None)
 @given(damage=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=8))
 def test_symbols_of_any_damaged_file_answer(compiled, damage):
     data = bytearray(compiled)

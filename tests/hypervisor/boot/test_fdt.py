@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypervisor.boot.dts import to_dts
 from hypervisor.boot.fdt import MAX_DEPTH, FdtError, flatten, parse
 from hypervisor.device.tree import Node, Ref, u64
+from tests.effort import effort
 
 cells = st.integers(0, (1 << 32) - 1)
 texts = st.text(st.characters(min_codepoint=1, max_codepoint=0x17F), max_size=12)
@@ -140,7 +141,7 @@ def test_source_text_of_an_odd_label_uses_the_phandle_number():
     assert parse(dtc(source.encode(), "dts", "dtb")) == parse(flatten(root))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=effort(25, 1_000), deadline=None)
 @given(trees)
 def test_any_tree_passes_through_dtc_unchanged(tree):
     blob = flatten(tree)
@@ -150,7 +151,7 @@ def test_any_tree_passes_through_dtc_unchanged(tree):
     assert parse(dtc(to_dts(tree).encode(), "dts", "dtb")) == parse(blob)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=effort(50, 2_000), deadline=None)
 @given(trees)
 def test_source_text_of_a_parsed_tree_compiles_to_it(tree):
     parsed = parse(flatten(tree))
@@ -158,7 +159,7 @@ def test_source_text_of_a_parsed_tree_compiles_to_it(tree):
     assert flatten(parsed) == flatten(tree)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=effort(25, 1_000), deadline=None)
 @given(trees)
 def test_untyped_source_text_compiles_to_the_same_tree(tree):
     parsed = parse(flatten(tree))
@@ -173,7 +174,7 @@ def outcome_of_parsing(data: bytes) -> bool:
         return bool(str(error))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=effort(300, 50_000), deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_random_bytes_parse_or_are_refused(data, with_magic):
     head = struct.pack(">10I", 0xD00DFEED, 40 + len(data), 40, 40, 40, 17, 16, 0, 40, len(data))
@@ -181,7 +182,7 @@ def test_random_bytes_parse_or_are_refused(data, with_magic):
     assert outcome_of_parsing(head * with_magic + data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=effort(300, 50_000), deadline=None)
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_a_damaged_blob_parses_or_is_refused(place, byte):
     blob = bytearray(flatten(small_machine()))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from hypervisor.boot.kallsyms import KernelSymbols
 from hypervisor.boot.loader import load_bytes
+from tests.effort import effort
 
 BASE = 0xFFFF_FFFF_8000_0000
 LONG = "a_name_of_more_than_127_tokens_" * 6
@@ -80,7 +81,7 @@ def test_a_loaded_kernel_has_its_symbols(make_image):
     assert load_bytes(data, "Image").symbols.lookup(BASE + 70) == ("function_0", 6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=effort(60, 10_000), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), max_size=6))
 def test_damaged_tables_answer_or_have_no_names(damage):
     data = bytearray(image(4, True))
@@ -92,7 +93,7 @@ def test_damaged_tables_answer_or_have_no_names(damage):
     assert 0 <= found[1] < len(data)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=effort(60, 10_000), deadline=None)
 @given(st.integers(0, 1 << 14), st.binary(max_size=600))
 def test_tables_cut_anywhere_answer_or_have_no_names(length, tail):
     data = image(8, False)[:length] + tail

@@ -13,6 +13,7 @@ from hypervisor.boot import compression
 from hypervisor.boot.linux import LinuxImage, read_linux
 from hypervisor.boot.loadable import SIZE_LIMIT, BootError
 from hypervisor.boot.loader import load_bytes
+from tests.effort import effort
 
 ZSTD = zstandard.ZstdCompressor(write_content_size=False).compress
 PACKERS = {
@@ -174,7 +175,7 @@ def outcome_of_loading(data: bytes) -> bool:
         return str(error).startswith("file: ")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=effort(300, 20_000), deadline=None)
 @given(
     st.sampled_from(
         [b"", b"MZ\0\0zimg", b"\x1f\x8b\x08", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"\x7fELF\2\1\1"]
@@ -185,7 +186,7 @@ def test_random_files_load_or_are_refused(start, rest):
     assert outcome_of_loading(start + rest)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=effort(200, 20_000), deadline=None)
 @given(st.integers(0, 63), st.integers(0, 255))
 def test_a_damaged_image_header_loads_or_is_refused(place, byte):
     data = bytearray(struct.pack("<8xQQQ24x4sI", 0, 4096, 0, b"RSC\x05", 0) + bytes(64))

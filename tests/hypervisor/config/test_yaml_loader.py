@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypervisor.config import yaml_loader
 from hypervisor.config.problem import DescriptionError
 from hypervisor.config.yaml_loader import MAX_BYTES, parse_yaml
+from tests.effort import effort
 
 
 def value_of(text: str) -> Any:
@@ -194,6 +195,7 @@ YAML_PIECES = st.sampled_from(
 )
 
 
+@settings(max_examples=effort(60, 50_000))
 @given(
     st.one_of(st.lists(YAML_PIECES, max_size=40).map(lambda p: "".join(p).encode()), st.binary())
 )

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hypervisor.cpu.aarch64_decode import data_address
+from tests.effort import effort
 
 PC = 0x4000_1000
 WRAP = (1 << 64) - 1
@@ -109,7 +110,7 @@ def agrees(word: int) -> bool:
     return data_address(word, PC, REGISTERS) == by_disassembly(operand)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=effort(1_000, 50_000), deadline=None)
 @given(st.integers(0, (1 << 32) - 1))
 def test_random_loads_and_stores_agree_with_the_disassembler(word: int) -> None:
     assert agrees(word & ~CLEAR | SET)

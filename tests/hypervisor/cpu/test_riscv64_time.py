@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hypervisor.cpu import library
 from hypervisor.cpu.cells import NEVER, UNITS_PER_TICK, Reason
+from tests.effort import effort
 
 LOOP = """
     la t0, handler
@@ -63,7 +64,7 @@ def test_two_runs_are_equal(rig):
     assert digest(rig) == first
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=effort(20, 500))
 @given(st.lists(st.integers(1, 3000), min_size=1, max_size=30))
 def test_stops_and_flushes_at_any_deadline_change_nothing(rig, gaps):
     hart = rig.harts[0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import effort
 from tools.gdb.packets import PACKET_SIZE, Decoder, Signal, encode, escape, unescape
 
 
@@ -35,6 +36,7 @@ def test_packets_arrive_in_pieces(packets, size):
     assert found == packets
 
 
+@settings(max_examples=effort(60, 100_000))
 @given(st.binary(max_size=2000))
 def test_random_bytes_leave_a_decoder_that_works(noise):
     decoder = Decoder()

@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.effort import effort
 from tools.monitor.json_stream import LARGEST, Garbage, JsonStream
 
 values = st.recursive(
@@ -25,6 +26,7 @@ def test_objects_come_out_however_they_are_cut(objects, size):
     assert found == objects
 
 
+@settings(max_examples=effort(60, 100_000))
 @given(noise=st.binary(max_size=200))
 def test_random_bytes_are_garbage_and_a_reset_recovers(noise):
     stream = JsonStream()
