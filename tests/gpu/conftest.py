@@ -11,12 +11,17 @@ from gpu.protocol import Release
 from gpu.testing import GuestBench
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Programs are built here, not taken from the user's cache."""
-    folder: Path = tmp_path_factory.mktemp("cache")
+@pytest.fixture(scope="session")
+def gpu_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache_of_its_own(gpu_cache: Path) -> Iterator[None]:
+    """Programs are built here, not taken from the user's cache. For these tests alone: others fetch
+    images, which they are to share."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("XDG_CACHE_HOME", str(gpu_cache))
         yield
 
 

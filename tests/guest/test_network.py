@@ -10,7 +10,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -289,8 +289,12 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 def fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=90) as answer:
-        return bytes(answer.read())
+    """Fetch a page of the guest's. passt gives up a connection that no guest accepted in 10 seconds
+    of the host's, which on a busy host are few of the guest's."""
+    for _ in range(9):
+        with suppress(ConnectionResetError), urllib.request.urlopen(url, timeout=90) as answer:
+            return bytes(answer.read())
+    raise TimeoutError(f"{url} was not answered")
 
 
 def read_pcap(path: Path) -> Iterator[bytes]:
