@@ -29,9 +29,6 @@ class CpuInterface:
     nsapr: int = 0
     """The same for group 1."""
 
-    def enables(self, group: bool) -> bool:
-        return bool(self.ctlr >> group & 1)
-
     def signals_fiq(self, group: bool) -> bool:
         return not group and bool(self.ctlr & _FIQ_EN)
 

@@ -35,13 +35,3 @@ def pack_parameters(values: dict[int, bytes]) -> bytes:
         struct.pack("<II", name, len(value)) + value + bytes(-len(value) % 8)
         for name, value in sorted(values.items())
     )
-
-
-def unpack_parameters(data: bytes) -> dict[int, bytes]:
-    """What pack_parameters packed."""
-    values, at = {}, 0
-    while at < len(data):
-        name, size = struct.unpack_from("<II", data, at)
-        values[name] = data[at + 8 : at + 8 + size]
-        at += 8 + size + -size % 8
-    return values

@@ -186,7 +186,6 @@ class Layout:
                 self.vectors.append((index, spec.count))
         code += f"{-at % 8}x" if at % 8 else ""
         self.fixed = struct.Struct(code)
-        self.is_plain = not self.counted and not self.vectors
 
     def unpack(self, data: bytes | memoryview, at: int, end: int) -> list[Any]:
         """The values between `at` and `end`, which they must fill. MalformedError else."""

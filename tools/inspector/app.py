@@ -58,7 +58,6 @@ class Inspector(App[int]):
         self._owns = owns
         self._device = ""
         self._paused = False
-        self._asking = ""
         self._timeline = Timeline()
         self.failure = ""
         """Why the inspector could not begin."""

@@ -16,7 +16,7 @@ from gpu.opencl import Status
 
 VALUE, MEMORY, SAMPLER, LOCAL, NULL = range(5)
 """How a kernel's argument is given, as the worker has it."""
-GLOBAL_SPACE, LOCAL_SPACE, CONSTANT_SPACE, PRIVATE_SPACE = 0x119B, 0x119C, 0x119D, 0x119E
+GLOBAL_SPACE, LOCAL_SPACE, CONSTANT_SPACE = 0x119B, 0x119C, 0x119D
 _NO_ACCESS = 0x11A3
 _SCALARS = {
     "char": 1, "uchar": 1, "short": 2, "ushort": 2, "int": 4, "uint": 4, "long": 8, "ulong": 8,
