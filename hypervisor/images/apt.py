@@ -62,9 +62,9 @@ class Apt:
         self._progress = progress
         for part in ("lists/partial", "archives/partial", "empty"):
             (self._directory / part).mkdir(parents=True, exist_ok=True)
-        (self._directory / "status").touch()
-        (self._directory / "archive.sources").write_text(source.stanza(suite, architecture))
-        (self._directory / "apt.conf").write_text(_configuration(self._directory, architecture))
+        self._write("status", "")
+        self._write("archive.sources", source.stanza(suite, architecture))
+        self._write("apt.conf", _configuration(self._directory, architecture))
 
     def update(self) -> None:
         """Fetch the suite's index. Raises SuiteUnreachable."""
@@ -137,6 +137,13 @@ class Apt:
                 os.replace(target.parent / name, target)
         if errors is not None:
             raise SuiteUnreachable(f"suite {self.suite}: {package.name}: {_reason(errors)}")
+
+    def _write(self, name: str, text: str) -> None:
+        """Leave a file alone that says it already: apt reads all indices anew when one is younger
+        than what it made of them, for seconds."""
+        file = self._directory / name
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
 
     def _query(self, command: Sequence[str]) -> str:
         result = subprocess.run(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hypervisor.images import Catalogue, ImageError, Images, NoPackageSource, PackageNotFound
+from hypervisor.images.apt import Apt
+from hypervisor.images.sources import Source
 
 if TYPE_CHECKING:
     from tests.hypervisor.images.conftest import DebianArchive, ImagesFactory
@@ -37,6 +40,18 @@ def test_file_is_fetched_once_and_found_again(
     assert first.read_bytes() == b"tool"
     assert requested(archive, ".deb") == [(None, 200)]
     assert first.stat().st_mode & 0o777 == 0o444
+
+
+def test_files_of_apt_are_left_alone_while_they_say_the_same(tmp_path: Path) -> None:
+    source = Source("http://archive.example/debian", None)
+    Apt(tmp_path, source, "trixie", "riscv64")
+    files = [tmp_path / name for name in ("apt.conf", "archive.sources", "status")]
+    for file in files:
+        os.utime(file, (1, 1))
+
+    Apt(tmp_path, source, "trixie", "riscv64")
+
+    assert [file.stat().st_mtime for file in files] == [1, 1, 1]
 
 
 def test_show_fetches_nothing(archive: DebianArchive, images_of: ImagesFactory) -> None:
