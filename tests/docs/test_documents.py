@@ -6,7 +6,7 @@ A fenced block's first line says what it is:
 - `LANGUAGE NAME`: a file of that name.
 - `console`: commands (`$ `) and what they print. A line of `...` stands for any lines, and `...`
   in a line for any text. A command that ends in `# exit N` ends with that code.
-- `console guest`: the same, and it boots Linux.
+- `console guest`: the same, and it boots Linux. Each such block stands for itself.
 - `console typed`: one command on a terminal, Ctrl-A c where the page says so, and what is typed to
   the monitor behind it.
 - `console host`: changes the host or wants a person; it is checked to be possible, not run.
@@ -80,18 +80,27 @@ def files(document: Path) -> dict[str, str]:
     return {block.word: block.text for block in found}
 
 
+def consoles(document: Path, kind: str) -> list[Block]:
+    """The console blocks of a kind."""
+    wanted = ("console", kind)
+    return [block for block in blocks(document) if (block.language, block.word) == wanted]
+
+
+def commands_of(block: Block) -> list[Command]:
+    """What a console block has the reader type."""
+    found = []
+    for match in COMMAND.finditer(block.text):
+        text = match[1].replace("\\\n", " ")
+        ending = EXIT.search(text)
+        line = block.line + 1 + block.text.count("\n", 0, match.start())
+        code = int(ending[1]) if ending else 0
+        found.append(Command(EXIT.sub("", text), match[2], code, line))
+    return found
+
+
 def commands(document: Path, kind: str) -> list[Command]:
     """What a document has its reader type in the console blocks of a kind."""
-    found = []
-    for block in blocks(document):
-        if (block.language, block.word) == ("console", kind):
-            for match in COMMAND.finditer(block.text):
-                text = match[1].replace("\\\n", " ")
-                ending = EXIT.search(text)
-                line = block.line + 1 + block.text.count("\n", 0, match.start())
-                code = int(ending[1]) if ending else 0
-                found.append(Command(EXIT.sub("", text), match[2], code, line))
-    return found
+    return [command for block in consoles(document, kind) for command in commands_of(block)]
 
 
 def pattern(output: str) -> re.Pattern[str]:
@@ -132,7 +141,13 @@ def of_kind(kind: str) -> list[Path]:
     return [document for document in DOCUMENTS if commands(document, kind)]
 
 
+def consoles_of_all(kind: str) -> list[tuple[Path, Block]]:
+    return [(document, block) for document in DOCUMENTS for block in consoles(document, kind)]
+
+
 def name_of(value: object) -> str:
+    if isinstance(value, Block):
+        return f"line {value.line}"
     return value.name if isinstance(value, Path) else str(value)
 
 
@@ -156,20 +171,15 @@ def images() -> None:
 
 @pytest.mark.guest
 @pytest.mark.usefixtures("images")
-@pytest.mark.parametrize("document", of_kind("guest"), ids=name_of)
-def test_guests_print_what_the_document_shows(document: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("document", "block"), consoles_of_all("guest"), ids=name_of)
+def test_guests_print_what_the_document_shows(document: Path, block: Block, tmp_path: Path) -> None:
     write_files(document, tmp_path)
 
-    for command in commands(document, "guest"):
+    for command in commands_of(block):
         type_command(command, tmp_path)
 
 
-def typed_sessions() -> list[tuple[Path, Block]]:
-    found = [(document, block) for document in DOCUMENTS for block in blocks(document)]
-    return [each for each in found if (each[1].language, each[1].word) == ("console", "typed")]
-
-
-@pytest.mark.parametrize(("document", "block"), typed_sessions(), ids=name_of)
+@pytest.mark.parametrize(("document", "block"), consoles_of_all("typed"), ids=name_of)
 def test_monitor_answers_what_the_document_shows(
     document: Path, block: Block, tmp_path: Path
 ) -> None:
