@@ -132,7 +132,7 @@ class HostLink:
         poll.register(self._wake, select.POLLIN)
         poll.register(wire, 0)
         while not self._closing:
-            wanted = 0 if self._inbox.busy else select.POLLIN
+            wanted = 0 if self._inbox.holds_back() else select.POLLIN
             if self._backlog:
                 wanted |= select.POLLOUT
             poll.modify(wire, wanted)

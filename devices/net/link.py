@@ -47,7 +47,7 @@ class Inbox:
     """Hands frames from any thread to the machine's, in order, with one post for many frames.
 
     It holds a bounded number of frames: a machine that does not run loses the rest. Who can wait
-    with reading more does so while it is `busy`; `drained` is called when it may be no more.
+    with reading more asks `holds_back`; after a True `drained` is called once when it is no more.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class Inbox:
         self._lock = threading.Lock()
         self._queue = FrameQueue()
         self._posted = False
+        self._awaited = False
+        """Somebody was held back and has not been told since that there is room."""
         self._closed = False
 
     def put(self, frames: Iterable[bytes]) -> None:
@@ -79,10 +81,11 @@ class Inbox:
             self._posted = True
         self._post(self._drain)
 
-    @property
-    def busy(self) -> bool:
+    def holds_back(self) -> bool:
         """Whether enough waits to keep the machine at work."""
-        return len(self._queue) >= _BUSY
+        with self._lock:
+            self._awaited = len(self._queue) >= _BUSY
+            return self._awaited
 
     def close(self) -> None:
         """Deliver nothing any more, whatever is posted."""
@@ -94,7 +97,6 @@ class Inbox:
         with self._lock:
             self._posted = False
             waiting = len(self._queue)
-            busy = self.busy
         for _ in range(waiting):
             with self._lock:
                 if not self._queue:  # closed by what a frame before led to
@@ -103,7 +105,11 @@ class Inbox:
                 self._stats.rx_frames += 1
                 self._stats.rx_bytes += len(frame)
             self._receive(frame)
-        if busy:
+        with self._lock:
+            has_room = self._awaited and len(self._queue) < _BUSY
+            if has_room:
+                self._awaited = False
+        if has_room:
             self._drained()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from devices.net.frames import Decoder, encode
 from devices.net.hostlink import HostLink, WireGone
+from devices.net.link import Inbox, NetStats
 
 
 class PairWire:
@@ -105,6 +106,26 @@ def test_host_that_sends_too_fast_is_held_back_and_nothing_is_lost(bench, wire):
     assert blocked
     assert bench.received == numbered(20_000)
     assert bench.link.stats.rx_dropped == 0
+
+
+def test_who_was_held_back_while_frames_were_taken_is_told_of_room():
+    posted, held, told = [], [], []
+    more = [[b"later"] * 300]
+
+    def receive(_):
+        if more:  # the wire's thread reads on while the machine's takes the first frame
+            inbox.put(more.pop())
+            held.append(inbox.holds_back())
+
+    inbox = Inbox(posted.append, receive, NetStats(), drained=lambda: told.append(len(posted)))
+    inbox.put([b"first"] * 200)
+
+    while posted:
+        posted.pop()()
+
+    assert held == [True]
+    assert told == [0]
+    assert not inbox.holds_back()
 
 
 def test_end_of_the_wire_is_seen_while_the_machine_does_not_run(bench, wire):
