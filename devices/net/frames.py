@@ -67,11 +67,16 @@ class FrameQueue:
 
     def __init__(self, frames: int = 4096, size: int = 8 << 20) -> None:
         self._limit = frames
+        self._half = size // 2
         self._room = size
         self._waiting: deque[memoryview] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def is_half_full(self) -> bool:
+        return len(self._waiting) >= self._limit // 2 or self._room <= self._half
 
     def push(self, frame: bytes | memoryview) -> bool:
         """Add a frame at the end; False when there is no room for it."""

@@ -13,8 +13,6 @@ from hypervisor.device import NetBackend
 Post = Callable[[Callable[[], None]], None]
 Receive = Callable[[bytes], None]
 
-_BUSY = 256
-
 
 @dataclass(slots=True)
 class NetStats:
@@ -82,9 +80,11 @@ class Inbox:
         self._post(self._drain)
 
     def holds_back(self) -> bool:
-        """Whether enough waits to keep the machine at work."""
+        """Whether so much waits that the rest may find no room. Not earlier: what passt cannot send
+        at once, of a whole window of TCP's, it drops; and sends the window again for every
+        acknowledgement that says so."""
         with self._lock:
-            self._awaited = len(self._queue) >= _BUSY
+            self._awaited = self._queue.is_half_full
             return self._awaited
 
     def close(self) -> None:
@@ -106,7 +106,7 @@ class Inbox:
                 self._stats.rx_bytes += len(frame)
             self._receive(frame)
         with self._lock:
-            has_room = self._awaited and len(self._queue) < _BUSY
+            has_room = self._awaited and not self._queue.is_half_full
             if has_room:
                 self._awaited = False
         if has_room:

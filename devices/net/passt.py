@@ -68,6 +68,23 @@ def arguments(options: NetOptions, fd: int) -> list[str]:
     return words
 
 
+WINDOW = 8 << 20
+"""More than the window that Linux offers for TCP, in bytes."""
+_SO_SNDBUFFORCE = 32  # socket(7); the socket module does not name it
+
+
+def make_room(end: socket.socket) -> None:
+    """Have passt's end take a whole window at once, or as much as the host lets this user have.
+
+    passt drops what finds no room, and then sends the window again for each acknowledgement that
+    says so: on a busy host a transfer would not get on.
+    """
+    try:
+        end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, WINDOW)
+    except PermissionError:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WINDOW)
+
+
 class PasstWire:
     """A running passt and the socket to it."""
 
@@ -85,6 +102,7 @@ class PasstWire:
         self._decoder = Decoder()
         self._errors, errors = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._socket, theirs = socket.socketpair()
+        make_room(theirs)
         try:
             self._child = subprocess.Popen(
                 [program, *arguments(options, theirs.fileno())],

@@ -86,6 +86,18 @@ def test_queue_is_bounded_by_bytes():
     assert taken == [True, False, True]
 
 
+@pytest.mark.parametrize(("frames", "size", "half"), [(20, 1 << 20, 10), (4096, 2000, 10)])
+def test_queue_is_half_full_by_frames_or_by_bytes(frames, size, half):
+    queue = FrameQueue(frames, size)
+
+    states = []
+    for _ in range(half + 1):
+        states.append(queue.is_half_full)
+        queue.push(bytes(100))
+
+    assert states == [*[False] * half, True]
+
+
 def test_queue_has_its_room_back_when_emptied_in_parts():
     queue = FrameQueue(frames=2, size=100)
     queue.push(bytes(range(100)))

@@ -110,7 +110,7 @@ def test_host_that_sends_too_fast_is_held_back_and_nothing_is_lost(bench, wire):
 
 def test_who_was_held_back_while_frames_were_taken_is_told_of_room():
     posted, held, told = [], [], []
-    more = [[b"later"] * 300]
+    more = [[b"later"] * 2500]
 
     def receive(_):
         if more:  # the wire's thread reads on while the machine's takes the first frame
@@ -118,7 +118,7 @@ def test_who_was_held_back_while_frames_were_taken_is_told_of_room():
             held.append(inbox.holds_back())
 
     inbox = Inbox(posted.append, receive, NetStats(), drained=lambda: told.append(len(posted)))
-    inbox.put([b"first"] * 200)
+    inbox.put([b"first"] * 1000)
 
     while posted:
         posted.pop()()
