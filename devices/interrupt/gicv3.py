@@ -234,14 +234,8 @@ class Gicv3(Gic):
             (3, 0, 12, 12, 3): (self._read_abpr, self._write_abpr),  # BPR1
             (3, 0, 12, 12, 4): (self._read_control, self._write_control),  # CTLR
             (3, 0, 12, 12, 5): (lambda: _BY_INSTRUCTION, lambda value: None),  # SRE
-            (3, 0, 12, 12, 6): (
-                lambda: self._enables(0),
-                partial(self._enable_group, 0),
-            ),  # IGRPEN0
-            (3, 0, 12, 12, 7): (
-                lambda: self._enables(1),
-                partial(self._enable_group, 1),
-            ),  # IGRPEN1
+            (3, 0, 12, 12, 6): (partial(self._lets, 0), partial(self._let, 0)),  # IGRPEN0
+            (3, 0, 12, 12, 7): (partial(self._lets, 1), partial(self._let, 1)),  # IGRPEN1
         }
 
     @property
@@ -286,10 +280,11 @@ class Gicv3(Gic):
         interface.ctlr |= (_CBPR if value & 1 else 0) | (_EOI_MODE if value & 2 else 0)
         self._update()
 
-    def _enables(self, group: int) -> int:
+    def _lets(self, group: int) -> int:
+        """Whether the hart takes interrupts of this group."""
         return self._interface.ctlr >> group & 1
 
-    def _enable_group(self, group: int, value: int) -> None:
+    def _let(self, group: int, value: int) -> None:
         interface = self._interface
         interface.ctlr = interface.ctlr & ~(1 << group) | (value & 1) << group
         self._update()
