@@ -96,6 +96,11 @@ class MapFlags(IntFlag):
     WRITE_INVALIDATE_REGION = 1 << 2
 
 
+class MigrateFlags(IntFlag):
+    HOST = 1 << 0
+    CONTENT_UNDEFINED = 1 << 1
+
+
 class QueueProperties(IntFlag):
     OUT_OF_ORDER_EXEC_MODE = 1 << 0
     PROFILING = 1 << 1
