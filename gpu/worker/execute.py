@@ -2,7 +2,8 @@
 
 The hypervisor decides the order, so no command waits for another's event here. Kernels are enqueued
 ahead of the device by at most WINDOW. What one thread does is done by this one where the runtime
-can (see gpu.worker.direct), when all before it is. `progress` counts for the watchdog what is done.
+can (see gpu.worker.direct), except shortly after what is given to many. Which of both it is follows
+from the commands alone, never from what is done by then. `progress` counts for the watchdog what is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ cl: Any = pyopencl
 _low: Any = cl._cl
 WINDOW = 256
 _FEW = 4
+_BEHIND = 16
+"""Commands for one thread that follow one for many without waiting for it."""
 _NAP = 20e-6
 """Seconds, to which the host's kernel adds some 50."""
 _NAPS = 4
@@ -55,6 +58,8 @@ class Executor:
         """Of what one thread does."""
         if self._direct is not None:
             self._own_queue = cl.CommandQueue(self._context, self._direct)
+        self._behind = _BEHIND
+        """Commands for one thread since the last for many, if that may not be done."""
         self._progress = progress
         self._running: deque[tuple[int, Any, Any]] = deque()
         """Of each its index in its message, its event, and the numbers of those it comes after."""
@@ -149,6 +154,8 @@ class Executor:
         cost more than they do: those are given a moment."""
         running = self._running
         naps = 0
+        if count == 0:
+            self._behind = _BEHIND
         while len(running) > count:
             is_many = len(running) > count + _FEW
             is_busy = is_many and running[0][1].get_info(_STATUS) > _COMPLETE
@@ -180,9 +187,14 @@ class Executor:
             del self._failed[next(iter(self._failed))]
 
     def _own(self) -> Any:
-        """The queue of what one thread does. That is this one: it waits for what is running."""
-        if self._own_queue is not self._queue:
-            self._settle_until(0)
+        """The queue of what one thread does. That is this one, and it would wait for what the
+        others do: a few commands follow in their queue instead."""
+        if self._own_queue is self._queue:
+            return self._queue
+        if self._behind < _BEHIND:
+            self._behind += 1
+            return self._queue
+        self._settle_until(0)
         return self._own_queue
 
     def _nothing(self) -> None:
@@ -268,7 +280,10 @@ class Executor:
                 raise
         if self._groups is not None and local_size is not None:
             self._groups.prepare(number, local_size, offset)
-        queue = self._own() if global_size == local_size else self._queue
+        if global_size == local_size:
+            queue = self._own()
+        else:
+            self._behind, queue = 0, self._queue
         return _low.enqueue_nd_range_kernel(queue, kernel, global_size, local_size, offset)
 
     def _set(self, kernel: Any, arguments: list[tuple[Any, ...]]) -> None:

@@ -26,6 +26,8 @@ READ_WRITE = 1
 USE_HOST_PTR = 1 << 3
 MAP_READ = 1
 MAP_FOR_WRITING = 6
+_FILLED_AT_ONCE = 1 << 20
+"""Bytes; patterns have up to 128, a power of two."""
 
 
 class Memory:
@@ -129,15 +131,21 @@ class Memories:
             memory.view = view
             return memory
         memory = Memory(_low.Buffer(self._context, READ_WRITE, size), size)
-        self.fill(self._queue, memory.handle, b"\0", 0, size)
+        # For Oclgrind it stays unwritten by that: who reads it is told so, and reads zeros.
+        _low._enqueue_fill_buffer(self._queue, memory.handle, b"\0", 0, size)
         return memory
 
     def fill(self, queue: Any, handle: Any, pattern: bytes, offset: int, size: int) -> Any:
-        """Enqueue the filling of a buffer."""
-        if self._is_checked:  # Oclgrind takes what it fills for unwritten
-            data = pattern * (size // len(pattern))
-            return _low._enqueue_write_buffer(queue, handle, data, offset, is_blocking=False)
-        return _low._enqueue_fill_buffer(queue, handle, pattern, offset, size)
+        """Enqueue the filling of a buffer that a guest asked for."""
+        if not self._is_checked:
+            return _low._enqueue_fill_buffer(queue, handle, pattern, offset, size)
+        # Oclgrind takes what it fills for unwritten.
+        data = memoryview(pattern * (min(size, _FILLED_AT_ONCE) // len(pattern)))
+        end, event = offset + size, None
+        for at in range(offset, end, len(data)):
+            part = data[: end - at]
+            event = _low._enqueue_write_buffer(queue, handle, part, at, is_blocking=False)
+        return event
 
     def _write(self, memory: Memory, data: memoryview) -> None:
         _low._enqueue_write_buffer(self._queue, memory.handle, data, is_blocking=True)

@@ -19,9 +19,23 @@ DIRECT = SimpleNamespace(version="OpenCL 3.0 PoCL HSTR: basic-x86_64-unknown-lin
 NUMBERS = {"pthread": 0x2799_C699_0B96_5277, "basic": 0xBEA3_7F47_F0BD_4565}
 """What PoCL 3.0 writes into binaries of these devices."""
 
-EMPTY = "__kernel void empty(void) {}"
-WHERE = """
-import os, sys, tempfile
+SOURCE = """
+__kernel void empty(void) {}
+__kernel void mixed(__global float *a, __local float *l) {
+    uint i = get_local_id(0), n = get_local_size(0);
+    float x = a[i];
+    double d = x;
+    float4 v = (float4)(x, x * 0.7f, x + 1, erf(x));
+    l[i] = native_sin(x) * exp(x) + rsqrt(x + 1.5f) * pow(x, 1.3f) + dot(v, v.wzyx);
+    l[i] += convert_float(convert_int_rtp(x * 10)) + tgamma(x + 1) + fma(x, 1.1f, x * 1e-40f);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    float sum = (float)(remainder(d, 0.3) + log(d + 1) / 3);
+    for (uint j = 0; j < n; j++) sum += l[(i * 7 + j) % n] * 1.0001f;
+    a[i] = i & 1 ? sum : sum * 1e-40f / 3;
+}
+"""
+START = """
+import os, random, struct, sys, tempfile
 os.environ["POCL_CACHE_DIR"] = tempfile.mkdtemp()
 from gpu.worker.device import choose
 from gpu.worker.execute import Executor
@@ -29,10 +43,30 @@ device = choose("portable", "auto")
 executor = Executor(device, "zero-copy", memoryview(bytearray(8)).cast("Q"), None)
 executor._program(1, sys.stdin.buffer.read())
 executor._kernel(2, 1, "empty")
-for items in (4, 8):
-    event = executor._range(2, [], (items,), (4,), None)
+
+def launch(items, kernel=2, arguments=[], group=4):
+    event = executor._range(kernel, arguments, (items,), (group,), None)
     event.wait()
-    print(event.command_queue.device.name.partition("-")[0])
+    print(event.command_queue.device.name.partition("-")[0], end=" ")
+"""
+WHERE = """
+launch(4), launch(8), launch(4)
+executor._settle_until(0)
+launch(4), launch(8)
+for _ in range(17):
+    launch(4)
+"""
+BITS = """
+executor._kernel(3, 1, "mixed")
+executor.memories.buffer(4, 256)
+view = executor.memories.objects[4].view
+for first in (4, 8):
+    executor._settle_until(0)
+    launch(first)
+    random.seed(1)
+    view[:] = struct.pack("<64f", *(random.random() * 10.0 ** -(i % 44) for i in range(64)))
+    launch(64, 3, [(0, 1, 4), (1, 3, 256)], 64)
+    print(view.hex())
 """
 
 
@@ -50,19 +84,43 @@ def test_binary_of_another_device_is_refused() -> None:
         binary_for(DIRECT, THREADS, binary_of(NUMBERS["basic"]))
 
 
-def test_one_group_runs_in_the_thread_that_asks_and_more_share_all() -> None:
+@pytest.fixture(scope="module")
+def binary() -> bytes:
+    """Of SOURCE."""
     with GuestBench() as guest:
         guest.set_up()
-        guest.program(10, EMPTY)
-        binary = guest.context.table[10].build.join().binary
+        guest.program(10, SOURCE)
+        found: bytes = guest.context.table[10].build.join().binary
+    return found
+
+
+def run(program: str, binary: bytes) -> str:
+    """What a program says of an executor of its own."""
     environment = {
         **os.environ, "POCL_DEVICES": "pthread basic", "POCL_WORK_GROUP_SPECIALIZATION": "0"
     }  # fmt: skip
-    command = [sys.executable, "-c", WHERE]
+    command = [sys.executable, "-c", START + program]
     done = subprocess.run(
         command, env=environment, input=binary, capture_output=True, timeout=120, check=False
     )
-    assert done.stdout.split() == [b"basic", b"pthread"], done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
+
+
+def test_one_group_runs_in_the_thread_that_asks_except_behind_more(binary: bytes) -> None:
+    said = run(WHERE, binary)
+
+    before, after = ["basic", "pthread", "pthread"], ["basic", "pthread"]
+    assert said.split() == [*before, *after, *["pthread"] * 16, "basic"]
+
+
+def test_both_compute_the_same_bits(binary: bytes) -> None:
+    one, other = run(BITS, binary).splitlines()
+
+    assert one.split()[:2] == ["basic", "basic"]
+    assert other.split()[:2] == ["pthread", "pthread"]
+    assert one.split()[2] == other.split()[2]
+    assert len(set(struct.unpack("<64f", bytes.fromhex(one.split()[2])))) > 8
 
 
 def test_commands_on_both_devices_keep_their_order() -> None:
