@@ -91,9 +91,19 @@ class Display:
 
     def set_scanout_blob(
         self,
-        *rectangle_and_more: int,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
+        scanout: int,
+        number: int,
+        whole_width: int,
+        whole_height: int,
+        form: int,
+        stride: int,
+        offset: int,
     ) -> Answer:
-        _, _, width, height, scanout, number, _, _, form, stride, offset = rectangle_and_more
+        """Show a rectangle of a picture that begins at `offset` of a blob."""
         self._check(scanout)
         if not number:
             self._show(0, None)
@@ -101,8 +111,15 @@ class Display:
         resource = self.resources.get(number)
         if resource.backing is None:
             raise CommandError(Response.ERR_UNSPEC, f"resource {number} has no memory to show")
+        if x + width > whole_width or y + height > whole_height:
+            raise CommandError(
+                Response.ERR_INVALID_PARAMETER,
+                f"{width} x {height} pixels at {x}, {y} are not all of a picture of {whole_width}"
+                f" x {whole_height}",
+            )
+        start = offset + y * stride + BYTES_PER_PIXEL * x
         try:
-            picture = Picture(width, height, stride, offset, pixel_format(form), resource.backing)
+            picture = Picture(width, height, stride, start, pixel_format(form), resource.backing)
         except ValueError as error:
             raise CommandError(Response.ERR_INVALID_PARAMETER, str(error)) from None
         if width * height * BYTES_PER_PIXEL > self.resources.quota.limit:

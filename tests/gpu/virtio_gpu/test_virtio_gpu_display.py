@@ -125,6 +125,17 @@ def test_blob_is_shown_from_guest_memory(driver, gpu):
     assert gpu.scanout.rgb()[2][24:27] == b"\x01\x02\x03"
 
 
+def test_part_of_a_picture_in_guest_memory_is_shown(driver, gpu):
+    address = driver.allocate(4096, 4096)
+    driver.blob(1, [(address, 4096)])
+
+    kind = driver.ask(Command.SET_SCANOUT_BLOB, 3, 2, 8, 4, 0, 1, 16, 8, 67, 64, 128)[0]
+    driver.memory.write(address + 128 + 2 * 64 + 3 * 4, b"\x01\x02\x03\xff")
+
+    assert kind == OK
+    assert gpu.scanout.rgb() == (8, 4, b"\x01\x02\x03" + bytes(8 * 4 * 3 - 3))
+
+
 def test_memory_that_is_taken_back_is_no_longer_shown(driver, gpu):
     address = driver.allocate(4096, 4096)
     driver.blob(1, [(address, 4096)])
@@ -203,6 +214,11 @@ REFUSED = [
         Response.ERR_INVALID_PARAMETER,
         Command.SET_SCANOUT_BLOB,
         (0, 0, 8, 4, 0, 2, 8, 4, 2, 16, 0),
+    ),
+    (
+        Response.ERR_INVALID_PARAMETER,
+        Command.SET_SCANOUT_BLOB,
+        (1, 0, 8, 4, 0, 2, 8, 4, 2, 64, 0),
     ),
     (
         Response.ERR_INVALID_PARAMETER,
