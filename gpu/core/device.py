@@ -31,6 +31,10 @@ class Waiting(Protocol):
         """What the host has done by now is complete."""
 
 
+MAX_UNBUILT = 64
+"""Lost builds that the log has lines of."""
+
+
 class Device:
     """Contexts take from it, and tell it when their submissions will be complete."""
 
@@ -54,6 +58,8 @@ class Device:
         self.observation = Observation(name, board)
         self.fault: GpuHook | None = None
         """Asked before what may go wrong on purpose."""
+        self._unbuilt = 0
+        """Builds that were lost."""
         self.has_slow_groups = False
         """Whether it was said that a program could not be compiled for its work-groups."""
         self.capture: Capture | None = None
@@ -84,6 +90,15 @@ class Device:
             missing = ", ".join(limits.missing)
             self.board.log(f"{self.name}: the worker's sandbox is without: {missing}")
         return limits
+
+    def say_lost_build(self, label: str, what: str) -> None:
+        """A build of a context was lost: a line in the log says so. A guest can have as many as it
+        likes, but not as many lines."""
+        self._unbuilt += 1
+        if self._unbuilt <= MAX_UNBUILT:
+            self.board.log(f"{self.name}: context {label}: {what}")
+        elif self._unbuilt == MAX_UNBUILT + 1:
+            self.board.log(f"{self.name}: more programs were not built than are told here")
 
     @property
     def is_absent(self) -> bool:

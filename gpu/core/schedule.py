@@ -319,9 +319,7 @@ class Schedule(Handles):
             built = subject.join()
             if built.is_lost:
                 reason = built.log.strip()
-                self.gpu.board.log(
-                    f"{self.gpu.name}: context {self.label}: a program was not built: {reason}"
-                )
+                self.gpu.say_lost_build(self.label, f"a program was not built: {reason}")
             return built.status, None
         if kind == "build_info":
             return Status.SUCCESS, build_info(subject)

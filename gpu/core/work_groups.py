@@ -62,10 +62,10 @@ def compile_for(context: Schedule, kernel: Kernel, local_size: tuple[int, ...]) 
     reason = give_groups(context, program, size)
     if reason:
         program.refused = (*program.refused, size)
-        gpu = context.gpu
-        gpu.board.log(
-            f"{gpu.name}: context {context.label}: no kernel of a program runs in work-groups of"
-            f" {size}, for which it could not be compiled: {reason}"
+        context.gpu.say_lost_build(
+            context.label,
+            f"no kernel of a program runs in work-groups of {size}, for which it could not be"
+            f" compiled: {reason}",
         )
         raise RefusedError(Status.OUT_OF_RESOURCES)
     program.groups = (*program.groups, size)

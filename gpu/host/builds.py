@@ -34,6 +34,8 @@ _FAILURES = {
     "link": Status.LINK_PROGRAM_FAILURE,
     "group": Status.BUILD_PROGRAM_FAILURE,
 }
+_REFUSED = frozenset(_FAILURES.values())
+"""What is a compiler's word on a source. What it had too little of may be there the next time."""
 
 
 class Build:
@@ -113,8 +115,7 @@ class Builds:
         self._workers = workers
         self._folder = folder or _cache_folder()
         self._failures: dict[str, Built] = {}
-        """What the compiler refused, by key. Not on disk: what it had too little of may be there
-        another day."""
+        """What the compiler refused, by key. Not on disk: it may be another one another day."""
 
     def build(self, recipe: Recipe, binary: bytes = b"") -> Build:
         return Build(self, recipe, self.key_of(recipe), binary)
@@ -149,7 +150,7 @@ class Builds:
             worker.close()
         if built.status == Status.SUCCESS:
             self._keep(key, {**plain(built), "recipe": _plain(recipe)})
-        else:
+        elif built.status in _REFUSED:
             self._remember(key, built)
         return built
 

@@ -2,8 +2,8 @@
 
 The hypervisor decides the order, so no command waits for another's event here. Kernels are enqueued
 ahead of the device by at most WINDOW. What one thread does is done by this one where the runtime
-can (see gpu.worker.direct), except shortly after what is given to many. Which of both it is follows
-from the commands alone, never from what is done by then. `progress` counts for the watchdog what is.
+can (see gpu.worker.direct), except shortly after what is given to many: the commands alone decide,
+never what is done by then. `progress` counts for the watchdog what is done.
 """
 
 from __future__ import annotations

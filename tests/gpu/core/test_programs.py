@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from gpu import protocol as p
+from gpu.core import device
 from gpu.host import builds
-from gpu.host.result import scrub
+from gpu.host.result import Built, scrub
 from gpu.opencl import Status
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
 
@@ -254,6 +255,40 @@ def test_build_whose_compiler_is_lost_is_tried_again(
     assert (first, second) == (Status.BUILD_PROGRAM_FAILURE, Status.SUCCESS)
     assert guest.bench.messages == [
         "gpu0: context test: a program was not built: the compiler failed"
+    ]
+
+
+def test_build_that_had_too_little_memory_is_tried_again(
+    guest: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = b"__kernel void scarce(__global int *a) { a[0] = 1; }"
+    guest.do(p.CreateProgram(id=10, context=CONTEXT, source=source))
+
+    with monkeypatch.context() as patch:
+        scarce = Built(Status.OUT_OF_HOST_MEMORY, "no memory\n")
+        patch.setattr(builds, "parse", lambda *given: scarce)
+        first = guest.status_of(p.BuildProgram(program=10))
+    second = guest.status_of(p.BuildProgram(program=10))
+
+    assert (first, second) == (Status.OUT_OF_HOST_MEMORY, Status.SUCCESS)
+
+
+def test_lines_on_lost_builds_are_bounded(
+    guest: GuestBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest.do(p.CreateProgram(id=10, context=CONTEXT, source=b"__kernel void lost(void) {}"))
+    guest.bench.messages.clear()
+    monkeypatch.setattr(device, "MAX_UNBUILT", 1)
+    monkeypatch.setattr(guest.gpu, "_unbuilt", 0)
+    start = builds.Builds.start
+    monkeypatch.setattr(builds.Builds, "start", lambda *given: killed(start(*given)))
+
+    for _ in range(3):
+        guest.status_of(p.BuildProgram(program=10))
+
+    assert guest.bench.messages == [
+        "gpu0: context test: a program was not built: the compiler failed",
+        "gpu0: more programs were not built than are told here",
     ]
 
 

@@ -87,15 +87,14 @@ def test_new_memory_is_zeros_that_nobody_wrote(guest: GuestBench) -> None:
 
 
 def test_large_fill_fills_all(guest: GuestBench) -> None:
-    size = 5 << 19
+    size, pattern = 5 << 19, b"0123456789abcdef"
     guest.do(
         p.CreateBuffer(id=21, context=CONTEXT, size=size, blob=BULK, blob_offset=4096),
-        p.FillBuffer(queue=QUEUE, buffer=21, offset=16, size=size - 32, pattern=b"0123456789abcdef"),
+        p.FillBuffer(queue=QUEUE, buffer=21, offset=16, size=size - 32, pattern=pattern),
         p.MapBuffer(queue=QUEUE, buffer=21, flags=1, size=size, id=22),
     )
 
-    filled = b"0123456789abcdef" * (size // 16 - 2)
-    assert guest.read(4096, size) == bytes(16) + filled + bytes(16)
+    assert guest.read(4096, size) == bytes(16) + pattern * (size // 16 - 2) + bytes(16)
 
 
 def test_kernel_that_leaves_its_buffer_is_told_by_name(guest: GuestBench) -> None:
