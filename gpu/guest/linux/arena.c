@@ -162,6 +162,12 @@ cl_int answer_status(const struct piece *piece)
     return ((const volatile struct gpu_answer_header *)(const void *)piece->bytes)->status;
 }
 
+bool is_answered(const struct piece *piece)
+{
+    const volatile struct gpu_answer_header *header = (const void *)piece->bytes;
+    return header->status != CL_OUT_OF_RESOURCES || header->size;
+}
+
 const void *answer_body(const struct piece *piece, uint64_t *size)
 {
     const struct gpu_answer_header *header = (const void *)piece->bytes;

@@ -38,7 +38,7 @@ static cl_int make_context(cl_context context)
     struct gpu_answer_place place = answer_place(piece);
     stream_begin_alone();
     SEND(create_context, &place, .id = context->object.id);
-    stream_ask();
+    stream_ask(piece);
     status = answer_status(piece);
     piece_give(piece);
     return status;
@@ -210,7 +210,7 @@ cl_int clFinish(cl_command_queue queue)
             stream_begin_alone();
         }
         SEND(get_error, &place, 0);
-        stream_ask();
+        stream_ask(piece);
         status = answer_status(piece);
         struct gpu_latched_error latched;
         uint64_t size;

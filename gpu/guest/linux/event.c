@@ -187,7 +187,7 @@ static void ask_status(cl_event event)
         uint64_t size;
         stream_begin_alone();
         SEND(get_event_status, &place, .event = event->object.id);
-        stream_ask();
+        stream_ask(piece);
         status = answer_status(piece);
         const void *body = answer_body(piece, &size);
         if (!status && gpu_decode_event_status(body, size, &answer))
@@ -286,7 +286,7 @@ static cl_int fetch_profile(cl_event event)
     uint64_t size;
     stream_begin_alone();
     SEND(get_event_profile, &place, .event = event->object.id);
-    stream_ask();
+    stream_ask(piece);
     cl_int status = answer_status(piece);
     const void *body = answer_body(piece, &size);
     if (!status && !gpu_decode_event_profile(body, size, &event->profile))

@@ -295,7 +295,7 @@ static cl_int ask_formats(struct piece *answer, cl_context context, cl_mem_flags
     stream_begin_alone();
     SEND(get_image_formats, &place, .flags = flags & FLAGS_OF_DEVICE,
          .context = context->object.id, .type = type);
-    stream_ask();
+    stream_ask(answer);
     cl_int status = answer_status(answer);
     struct gpu_image_formats found;
     uint64_t size;

@@ -83,7 +83,7 @@ static cl_int make_kernel(cl_kernel kernel)
              .function_name = (const uint8_t *)kernel->name,
              .function_name_count = (uint32_t)strlen(kernel->name));
         SEND(get_kernel_info, &place, .kernel = kernel->object.id);
-        stream_ask();
+        stream_ask(known);
         status = answer_status(made);
         if (!status)
             status = answer_status(known) ? answer_status(known) : take_info(kernel, known);

@@ -232,8 +232,9 @@ void stream_throttle(void);
 void stream_after(struct after *after);
 void stream_event(cl_event event);
 void stream_flush(void);
-/* Send what is there, and wait until it is complete. The lock is free meanwhile. */
-cl_int stream_ask(void);
+/* Send what is there, and wait until it is complete: then it has this answer, if it has any. The
+ * lock is free meanwhile. */
+cl_int stream_ask(const struct piece *answer);
 /* Wait for a submission; the lock is free meanwhile. */
 void stream_wait(struct batch *batch);
 /* Wait for all of a queue. */
@@ -288,6 +289,8 @@ uint64_t stream_number(void);
 /* A place for an answer, marked as not answered. */
 struct gpu_answer_place answer_place(struct piece *piece);
 cl_int answer_status(const struct piece *piece);
+/* Whether there is one. Not where it is known to be missing only because the device is lost. */
+bool is_answered(const struct piece *piece);
 /* The fields of an answer, and their size. */
 const void *answer_body(const struct piece *piece, uint64_t *size);
 

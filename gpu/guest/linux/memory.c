@@ -95,7 +95,7 @@ void memory_destroy(cl_mem memory)
 
 cl_int memory_made(struct piece *answer)
 {
-    stream_ask();
+    stream_ask(answer);
     cl_int status = answer_status(answer);
     piece_give(answer);
     return status;

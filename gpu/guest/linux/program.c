@@ -114,7 +114,7 @@ cl_program clCreateProgramWithSource(cl_context context, cl_uint count, const ch
             stream_begin_alone();                                                 \
             SEND(name, &place_, .id = program->object.id,                         \
                  .context = context->object.id, __VA_ARGS__);                     \
-            stream_ask();                                                         \
+            stream_ask(answer_);                                                  \
             wrong = answer_status(answer_);                                       \
         }                                                                         \
         if (answer_)                                                              \
@@ -233,7 +233,7 @@ static cl_int finish_build(cl_program program, struct build_answers *answers)
     struct gpu_answer_place log = answer_place(answers->log), info = answer_place(answers->info);
     SEND(get_program_build, &log, .program = program->object.id);
     SEND(get_program_info, &info, .program = program->object.id);
-    stream_ask();
+    stream_ask(answers->info);
     take_build(program, answers->log);
     take_info(program, answers->info);
     return answer_status(answers->build);
