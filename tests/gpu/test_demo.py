@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 import configs
 from hypervisor.machine import Machine
+from tools.main import run
 
 CONFIG = Path(configs.__file__).parent / "gpu-demo.yaml"
 AARCH64 = CONFIG.with_name("aarch64-gpu-demo.yaml")
@@ -20,6 +26,38 @@ PASS gemm of 96 x 96
 PASS mandelbrot of 640 x 480, 608 pixels checked
 all passed
 """
+
+
+LIMIT = 200
+"""Rounds after which a point counts as one of the set."""
+
+
+def decode(png: bytes) -> npt.NDArray[np.uint8]:
+    """The picture of a PNG file whose rows have no filter: rows, columns, and RGB."""
+    at, chunks = 8, {}
+    while at < len(png):
+        size, kind = struct.unpack_from(">I4s", png, at)
+        chunks[kind] = png[at + 8 : at + 8 + size]
+        at += 12 + size
+    width, height = struct.unpack_from(">2I", chunks[b"IHDR"])
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(height, -1)
+    assert not rows[:, 0].any()
+    return rows[:, 1:].reshape(height, width, 3)
+
+
+def mandelbrot(width: int, height: int) -> npt.NDArray[Any]:
+    """The picture that is to be drawn, with 24 bits behind the point: rows, columns, and RGB."""
+    step = (1 << 24) // 2048 * 10
+    real = np.arange(width, dtype=np.int64) * step - (35 << 20)
+    imaginary = np.arange(height, dtype=np.int64)[:, None] * step - height // 2 * step
+    x = y = rounds = np.zeros((height, width), np.int64)
+    for _ in range(LIMIT):
+        is_near = x * x + y * y < 4 << 48
+        rounds = rounds + is_near
+        moved = ((x * x - y * y) >> 24) + real, ((x * y) >> 23) + imaginary
+        x, y = (np.where(is_near, new, old) for new, old in zip(moved, (x, y), strict=True))
+    colors = np.stack([rounds * 9, rounds * 5, rounds * 3 + 64], axis=-1) & 255
+    return np.where(rounds[..., None] == LIMIT, 0, colors)
 
 
 def output_of(machine: Machine) -> str:
@@ -39,6 +77,23 @@ def test_it_computes_right_and_draws(config: Path) -> None:
     middle = (240 * 640 + 400) * 3
     assert pixels[middle : middle + 3] == bytes(3)
     assert len(set(zip(pixels[::3], pixels[1::3], pixels[2::3], strict=True))) > 50
+
+
+def test_screenshot_is_the_picture_that_is_shown_pixel_by_pixel(tmp_path: Path) -> None:
+    file = tmp_path / "out.png"
+
+    code = run(["run", str(CONFIG), "--console", "none", "--screenshot", str(file)])
+    with Machine.load(CONFIG) as machine:
+        machine.run(timeout=300)
+        shown = decode(machine.gpu.screenshot())
+        width, height, pixels = machine.devices["gpu0"].scanout.rgb()
+
+    picture = decode(file.read_bytes())
+    assert code == 0
+    assert picture.shape == (height, width, 3)
+    assert np.array_equal(picture, shown)
+    assert picture.tobytes() == pixels
+    assert np.array_equal(picture, mandelbrot(width, height))
 
 
 @everywhere

@@ -173,7 +173,7 @@ def test_program_is_right_on_musl(machine: Machine, ask: Ask, name: str) -> None
     assert said == f"PASS {name}\n0"
 
 
-@on_riscv64
+@everywhere
 @pytest.mark.usefixtures("hidden")
 @pytest.mark.parametrize("name", [name for name in USUAL if name != "raw"])
 def test_without_opencl_on_the_host_no_device_is_found(
@@ -182,7 +182,7 @@ def test_without_opencl_on_the_host_no_device_is_found(
     assert ask(machine, f"gpu-{name}; echo $?") == "FAIL clGetDeviceIDs: error -1\n1"
 
 
-@on_riscv64
+@everywhere
 @pytest.mark.usefixtures("hidden")
 def test_without_opencl_on_the_host_clinfo_counts_no_device(machine: Machine, ask: Ask) -> None:
     assert re.search(r"Number of devices +0\n", ask(machine, "clinfo"))
