@@ -121,7 +121,11 @@ class TestSystemCalls:
     def test_system_calls_are_made_at_all(self, attacker: Attacker) -> None:
         assert call(attacker, 39) > 0  # getpid
 
-    @pytest.mark.parametrize("path", ["/etc/passwd", f"/proc/{PARENT}/mem", "/root/.ssh"])
+    @pytest.mark.parametrize(
+        "path",
+        ["/etc/passwd", f"/proc/{PARENT}/mem", "/root/.ssh"],
+        ids=["passwd", "memory of the hypervisor", "ssh"],
+    )
     def test_file_of_the_host_cannot_be_opened(self, attacker: Attacker, path: str) -> None:
         assert -call(attacker, 257, AT_FDCWD, TEXT, 0, text=path) in REFUSALS
 
