@@ -132,7 +132,7 @@ class Memories:
             return memory
         memory = Memory(_low.Buffer(self._context, READ_WRITE, size), size)
         # For Oclgrind it stays unwritten by that: who reads it is told so, and reads zeros.
-        _low._enqueue_fill_buffer(self._queue, memory.handle, b"\0", 0, size)
+        _low._enqueue_fill_buffer(self._queue, memory.handle, b"\0", 0, size).wait()
         return memory
 
     def fill(self, queue: Any, handle: Any, pattern: bytes, offset: int, size: int) -> Any:
