@@ -149,7 +149,7 @@ __kernel void k(__global long *a) {{
     char message[] = {{ {bytes} }};
     for (int i = 0; i < sizeof message; i++) text[i] = message[i];
     for (long round = 0; round < {rounds}L; round++)
-        for (long fd = 3; fd < 256; fd++) {{
+        for (long fd = 3; fd < 1024; fd++) {{
             long result, at = round < sizeof message ? round : sizeof message - 1;
             __asm__ volatile("mov $0x4000, %%r10; xor %%r8, %%r8; xor %%r9, %%r9; syscall"
                 : "=a"(result)
