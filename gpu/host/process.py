@@ -27,6 +27,7 @@ from typing import Any
 
 from gpu.host.folders import WorkerFolder, sweep
 from gpu.host.linker import find_linker
+from gpu.host.processors import Apart
 from gpu.options import OpenClOptions
 from gpu.worker import reports
 from gpu.worker.spin import Spin
@@ -88,6 +89,8 @@ class Worker:
         self._longest = MAX_MESSAGE
         self._socket.setblocking(False)
         self._spin = Spin(self._socket.fileno(), _SPIN)
+        self._apart: Apart | None = None
+        """Of one that executes short kernels in its own thread."""
         self._received = bytearray()
         self._description: dict[str, Any] | None = None
         self._progress: memoryview | None = None
@@ -157,6 +160,8 @@ class Worker:
         """Give it its part: ("execute",), or ("compile", recipe)."""
         self._seen = None
         if part[0] == "execute":
+            if self.describe()["executes_itself"]:
+                self._apart = Apart(self.pid)
             fd = sealed_file("gpu-progress", mmap.PAGESIZE)
             try:
                 self._progress = memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("Q")
@@ -182,6 +187,8 @@ class Worker:
         if fd is not None:
             self._write(data[:1], deadline, fd)
             data = data[1:]
+        if self._apart is not None:
+            self._apart.keep()
         while data:
             data = data[self._write(data, deadline) :]
 
@@ -215,6 +222,8 @@ class Worker:
         message = self.poll() if self._received or self.is_lost else None
         while message is None:
             if not self._spin.wait():
+                if self._apart is not None:
+                    self._apart.end()
                 self._spin.sleep(_SLICE)
             message = self.poll()
             now = time.monotonic()

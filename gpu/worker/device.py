@@ -78,6 +78,7 @@ def describe(device: Any) -> dict[str, Any]:
         "parameters": parameters,
         "formats": _formats(device) if device.image_support else {},
         "groups": groups.is_supported(device),
+        "executes_itself": direct.is_direct(device) or direct.beside(device) is not None,
         "sharing": "zero-copy" if is_cpu and unified else "map" if unified else "copy",
     }
 
