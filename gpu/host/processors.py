@@ -16,7 +16,7 @@ from contextlib import suppress
 def _finder() -> Callable[[], int]:
     """What tells the number of the processor of this thread; -1 where nothing does."""
     try:
-        return ctypes.CDLL(None).sched_getcpu  # type: ignore[no-any-return]
+        return ctypes.CDLL(None).sched_getcpu
     except (AttributeError, OSError):
         return lambda: -1
 
