@@ -20,7 +20,6 @@ from gpu.replay import replay
 pytestmark = pytest.mark.guest
 
 ROOT = Path(__file__).parents[2]
-CONFIG = str(ROOT / "configs" / "riscv64-gpu.yaml")
 PROMPT = "\n# "
 PROGRAMS = ("gemm", "reduction", "transfers")
 COSTS = ("devices.gpu0.opencl.timeout=20s", "devices.gpu0.model.launch=2ms")
@@ -38,11 +37,12 @@ REST = (
 class Run:
     """A scenario in a process of its own, with a folder for its capture."""
 
-    def __init__(self, folder: Path, *steps: Sequence[str]) -> None:
+    def __init__(self, architecture: str, folder: Path, *steps: Sequence[str]) -> None:
         self.capture = folder / "run.gpu"
         folder.mkdir(exist_ok=True)
         overrides = [f"devices.gpu0.capture={self.capture}", *COSTS]
-        spec = {"machine": CONFIG, "overrides": overrides, "steps": steps}
+        machine = str(ROOT / "configs" / f"{architecture}-gpu.yaml")
+        spec = {"machine": machine, "overrides": overrides, "steps": steps}
         script = str(Path(__file__).with_name("scenario.py"))
         self._process = subprocess.Popen(
             [sys.executable, script, json.dumps(spec)],
@@ -69,16 +69,18 @@ class Runs:
     captures: tuple[Path, Path]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+@pytest.fixture(scope="module", params=["riscv64", "aarch64"])
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Two from the machine's start, side by side, and one from a snapshot that the first made."""
+    architecture: str = request.param
     folder = tmp_path_factory.mktemp("replay")
     snapshot = str(folder / "amid")
-    one = Run(folder / "one", *AMID, ("snapshot", snapshot), *REST)
-    other = Run(folder / "other", *AMID, *REST)
+    one = Run(architecture, folder / "one", *AMID, ("snapshot", snapshot), *REST)
+    other = Run(architecture, folder / "other", *AMID, *REST)
     first, second = one.wait(), other.wait()
     kept = one.capture.rename(folder / "first.gpu")  # the next has the same description
-    restored = Run(folder / "one", ("restore", snapshot), ("mark", "amid"), *REST).wait()
+    resumed = ("restore", snapshot), ("mark", "amid"), *REST
+    restored = Run(architecture, folder / "one", *resumed).wait()
     return Runs(first, second, restored, (kept, other.capture))
 
 
