@@ -9,107 +9,92 @@ from collections.abc import Iterator
 
 import pytest
 
+from gpu import protocol as p
 from gpu.host import processors
 from gpu.host.processors import Apart
-from gpu.testing import GuestBench
+from gpu.testing import CONTEXT, QUEUE, GuestBench
+from gpu.worker.spin import Spin
 
-Allowed = list[tuple[int, set[int]]]
+
+class Host:
+    """A host with processors 2, 3 and 5: where the hypervisor runs, and what threads may have."""
+
+    def __init__(self) -> None:
+        self.present = 3
+        self.processors = {2, 3, 5}
+        self.allowed: list[tuple[int, set[int]]] = []
+
+    def allow(self, thread: int, which: set[int]) -> None:
+        self.allowed.append((thread, which))
 
 
 @pytest.fixture
-def allowed(monkeypatch: pytest.MonkeyPatch) -> Allowed:
-    """On a host with processors 2, 3 and 5: what threads were allowed."""
-    calls: Allowed = []
-    monkeypatch.setattr(processors.os, "sched_getaffinity", lambda thread: {2, 3, 5})
-    monkeypatch.setattr(
-        processors.os, "sched_setaffinity", lambda thread, which: calls.append((thread, which))
-    )
-    return calls
+def host(monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host()
+    monkeypatch.setattr(processors, "_present", lambda: host.present)
+    monkeypatch.setattr(processors.os, "sched_getaffinity", lambda thread: host.processors)
+    monkeypatch.setattr(processors.os, "sched_setaffinity", host.allow)
+    return host
 
 
-def _run_on(monkeypatch: pytest.MonkeyPatch, processor: int) -> None:
-    monkeypatch.setattr(processors, "_present", lambda: processor)
-
-
-def test_thread_leaves_the_processor_of_who_sends(
-    allowed: Allowed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _run_on(monkeypatch, 3)
-
-    Apart(77).keep()
-
-    assert allowed == [(77, {2, 5})]
-
-
-def test_sender_that_stays_says_nothing_again(
-    allowed: Allowed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _run_on(monkeypatch, 3)
-    apart = Apart(77)
-
-    apart.keep()
-    apart.keep()
-
-    assert len(allowed) == 1
-
-
-def test_sender_that_moved_leaves_its_old_processor_to_the_thread(
-    allowed: Allowed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _run_on(monkeypatch, 3)
+@pytest.fixture
+def kept(host: Host) -> Apart:
+    """Of thread 77, which was kept off processor 3."""
     apart = Apart(77)
     apart.keep()
-    _run_on(monkeypatch, 5)
+    return apart
 
-    apart.keep()
 
-    assert allowed[1:] == [(77, {2, 3})]
+def test_thread_leaves_the_processor_of_who_sends(host: Host, kept: Apart) -> None:
+    assert host.allowed == [(77, {2, 5})]
+
+
+def test_sender_that_stays_says_nothing_again(host: Host, kept: Apart) -> None:
+    kept.keep()
+
+    assert len(host.allowed) == 1
+
+
+def test_sender_that_moved_leaves_its_old_processor_to_the_thread(host: Host, kept: Apart) -> None:
+    host.present = 5
+
+    kept.keep()
+
+    assert host.allowed[1:] == [(77, {2, 3})]
 
 
 def test_thread_has_all_processors_when_nobody_looks_for_its_answer(
-    allowed: Allowed, monkeypatch: pytest.MonkeyPatch
+    host: Host, kept: Apart
 ) -> None:
-    _run_on(monkeypatch, 3)
-    apart = Apart(77)
-    apart.keep()
+    kept.end()
+    kept.end()
 
-    apart.end()
-    apart.end()
-
-    assert allowed[1:] == [(77, {2, 3, 5})]
+    assert host.allowed[1:] == [(77, {2, 3, 5})]
 
 
-def test_thread_is_kept_apart_again_after_a_pause(
-    allowed: Allowed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _run_on(monkeypatch, 3)
-    apart = Apart(77)
-    apart.keep()
-    apart.end()
+def test_thread_is_kept_apart_again_after_a_pause(host: Host, kept: Apart) -> None:
+    kept.end()
 
-    apart.keep()
+    kept.keep()
 
-    assert allowed[2:] == [(77, {2, 5})]
+    assert host.allowed[2:] == [(77, {2, 5})]
 
 
 @pytest.mark.parametrize("processor", [-1, 4])
-def test_processor_that_is_unknown_changes_nothing(
-    allowed: Allowed, monkeypatch: pytest.MonkeyPatch, processor: int
-) -> None:
-    _run_on(monkeypatch, processor)
+def test_processor_that_is_unknown_changes_nothing(host: Host, processor: int) -> None:
+    host.present = processor
 
     Apart(77).keep()
 
-    assert allowed == []
+    assert host.allowed == []
 
 
-def test_only_processor_is_shared(allowed: Allowed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processors.os, "sched_getaffinity", lambda thread: {0})
-    _run_on(monkeypatch, 0)
+def test_only_processor_is_shared(host: Host) -> None:
+    host.processors = {3}
 
     Apart(77).keep()
 
-    assert allowed == []
+    assert host.allowed == []
 
 
 @pytest.fixture
@@ -141,12 +126,27 @@ def test_threads_that_compute_for_a_worker_keep_all_processors() -> None:
         guest.set_up()
         worker = guest.context.link.worker
         assert worker is not None
-        threads = [int(name) for name in os.listdir(f"/proc/{worker.pid}/task")]
-        own = Apart(worker.pid)
+        others = {int(name) for name in os.listdir(f"/proc/{worker.pid}/task")} - {worker.pid}
 
-        own.keep()
+        Apart(worker.pid).keep()
 
-        sizes = {
-            thread: len(os.sched_getaffinity(thread)) for thread in threads if thread != worker.pid
-        }
-        assert set(sizes.values()) == {len(os.sched_getaffinity(0))}
+        sizes = {len(os.sched_getaffinity(thread)) for thread in others}
+        assert sizes == {len(os.sched_getaffinity(0))}
+
+
+def test_worker_is_kept_apart_for_a_message_and_let_go_for_a_long_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(Apart, "keep", lambda apart: calls.append("keep"))
+    monkeypatch.setattr(Apart, "end", lambda apart: calls.append("end"))
+    monkeypatch.setattr(Spin, "wait", lambda spin: False)
+    with GuestBench() as guest:
+        guest.set_up()
+        guest.do(p.CreateBuffer(id=20, context=CONTEXT, size=64))
+        calls.clear()
+
+        guest.wait(guest.submit(p.FillBuffer(queue=QUEUE, buffer=20, size=64, pattern=b"a")))
+
+    assert calls[0] == "keep"
+    assert set(calls) == {"keep", "end"}
