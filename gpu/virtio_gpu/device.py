@@ -22,6 +22,7 @@ from gpu.virtio_gpu import display
 from gpu.virtio_gpu.contexts import Contexts, Core, check_stream
 from gpu.virtio_gpu.display import DONE, Answer
 from gpu.virtio_gpu.fences import Fence, Fences
+from gpu.virtio_gpu.moderation import Moderation
 from gpu.virtio_gpu.parked import Parked
 from gpu.virtio_gpu.protocol import (
     BLOB_MEM_GUEST,
@@ -42,7 +43,7 @@ from gpu.virtio_gpu.protocol import (
     Response,
 )
 from gpu.virtio_gpu.resources import Resource, Resources
-from hypervisor.device import Board, GpuHook, Register
+from hypervisor.device import Board, Duration, GpuHook, Register
 from hypervisor.device.virtio import CONFIG, Chain, VirtioDevice
 
 _CONTROL, _CURSOR = 0, 1
@@ -52,6 +53,10 @@ _MAX_ENTRY_BYTES = (1 << 16) * MEMORY_ENTRY.size
 class VirtioGpuOptions(GpuOptions):
     compute: bool = Field(default=True, description="false: a display alone, without OpenCL")
     display: DisplayOptions = Field(default=DisplayOptions(), description="the display")
+    moderation: Duration = Field(
+        default=100_000,
+        description="interrupts for fences have so much time between them",
+    )
 
 
 def open_core(name: str, options: VirtioGpuOptions, board: Board) -> Core | None:
@@ -100,7 +105,8 @@ class VirtioGpu(VirtioDevice):
         self.resources = Resources(board.memory, wanted.memory)
         self.display = display.Display(self.scanout, self.resources)
         self.contexts = Contexts(self.core)
-        self.fences = Fences(self._answer)
+        self.fences = Fences(self._complete)
+        self._moderation = Moderation(name, board, options.moderation, self.tell_used)
         self._parked = Parked(self.contexts)
         self.vnc = serve(name, board, wanted, self.scanout)
         board.seat.screens.append(self.resize)
@@ -242,6 +248,11 @@ class VirtioGpu(VirtioDevice):
     def _answer(self, chain: Chain, answer: bytes) -> None:
         self.complete(chain, chain.write(answer))
 
+    def _complete(self, chain: Chain, answer: bytes) -> None:
+        """Answer a request whose fence is signalled."""
+        if self.give_back(chain, chain.write(answer)):
+            self._moderation.ask()
+
     # -- resources ----------------------------------------------------------------------------
 
     def _create_blob(
@@ -332,6 +343,7 @@ class VirtioGpu(VirtioDevice):
             "contexts": self.contexts.save(),
             "fences": self.fences.save(self.queues),
             "parked": self._parked.save(self.queues),
+            "moderation": self._moderation.save(),
         }
 
     def check_shape(self, state: dict[str, Any]) -> None:
@@ -348,6 +360,7 @@ class VirtioGpu(VirtioDevice):
         super().load(state)
         self.fences.load(self.queues, state["fences"])
         self._parked.load(self.queues, state["parked"])
+        self._moderation.load(state["moderation"])
 
     def _signal_of(self, context: Any, ring: int, tag: int) -> Callable[[], None]:
         """What a submission of a snapshot calls when it is complete."""
@@ -357,6 +370,7 @@ class VirtioGpu(VirtioDevice):
         self.fences.reset()
         self.contexts.clear()
         self._parked.clear()
+        self._moderation.reset()
         self.display.clear()
 
 

@@ -147,16 +147,24 @@ class VirtioDevice(Device):
             yield chain
 
     def complete(self, chain: Chain, written: int) -> None:
-        """Return a chain to the driver with `written` bytes at its writable part's start. Does
-        nothing if the queue was reset meanwhile."""
+        """Return a chain to the driver with `written` bytes at its writable part's start, and tell
+        it. Does nothing if the queue was reset meanwhile."""
+        if self.give_back(chain, written):
+            self.tell_used()
+
+    def give_back(self, chain: Chain, written: int) -> bool:
+        """Return a chain as `complete` does; whether the driver wants to be told."""
         queue = chain.queue
         if chain.epoch != queue.epoch or not self.running:
-            return
+            return False
         interrupts = queue.push(chain, written)
         name = self.queue_names[self.queues.index(queue)]
         self.publish(VirtqueueCompletion, name, chain.head, written)
-        if interrupts:
-            self._interrupt(_USED_BUFFER)
+        return interrupts
+
+    def tell_used(self) -> None:
+        """Tell the driver that chains were returned."""
+        self._interrupt(_USED_BUFFER)
 
     def config_changed(self) -> None:
         """Tell the driver to read the configuration space again."""
