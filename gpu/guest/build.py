@@ -75,7 +75,8 @@ def build_example(name: str, architecture: str, libc: str, folder: Path) -> Path
     """Compile an example into `folder`, against the library there."""
     output = folder / name
     parts = [f"examples/{name}.c"]
-    parts += ["linux/virtgpu.c"] if name == "raw" else [str((folder / LIBRARY).resolve()), "-lm"]
+    parts += ["linux/virtgpu.c"] if name == "raw" else [str((folder / LIBRARY).resolve())]
+    parts += ["-lm", "-lpthread"]
     _compile(architecture, libc, ["-s", "-Wl,--build-id=none", *parts, "-o", str(output.resolve())])
     return output
 

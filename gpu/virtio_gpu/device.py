@@ -54,8 +54,8 @@ class VirtioGpuOptions(GpuOptions):
     compute: bool = Field(default=True, description="false: a display alone, without OpenCL")
     display: DisplayOptions = Field(default=DisplayOptions(), description="the display")
     moderation: Duration = Field(
-        default=100_000,
-        description="interrupts for fences have so much time between them",
+        default=200_000,
+        description="interrupts for submissions have so much time between them",
     )
 
 
@@ -185,10 +185,12 @@ class VirtioGpu(VirtioDevice):
         flags = header.flags & (FLAG_FENCE | FLAG_INFO_RING_IDX)
         if not flags & FLAG_FENCE:
             answer = Header(response, 0, 0, 0, 0).pack() + payload
-            if stream is not None:
+            if stream is None:
+                self._answer(chain, answer)
+            else:
                 core = self.contexts.ring(header.ctx_id, self._ring(header))
                 core.submit(self._ring(header), stream, self._go_on)
-            self._answer(chain, answer)
+                self._complete(chain, answer)
             return
         answer = header._replace(type=response, flags=flags).pack() + payload
         self._fence(chain, header, answer, stream)
@@ -249,7 +251,7 @@ class VirtioGpu(VirtioDevice):
         self.complete(chain, chain.write(answer))
 
     def _complete(self, chain: Chain, answer: bytes) -> None:
-        """Answer a request whose fence is signalled."""
+        """Answer a submission that is taken, or a request whose fence is signalled."""
         if self.give_back(chain, chain.write(answer)):
             self._moderation.ask()
 

@@ -256,7 +256,7 @@ static cl_int execution_status(cl_event event)
         ask_status(event);
     /* What was sent is the device's. */
     cl_int status = event->status;
-    if (status == CL_QUEUED && event->batch && batch_fence(event->batch) >= 0)
+    if (status == CL_QUEUED && event->batch && batch_is_sent(event->batch))
         status = CL_SUBMITTED;
     unlock();
     return status;

@@ -241,7 +241,9 @@ void stream_wait(struct batch *batch);
 void stream_wait_queue(cl_command_queue queue);
 /* See which submissions are complete by now. */
 void stream_reap(void);
+/* Its file descriptor, -1 where it has none (yet). */
 int batch_fence(const struct batch *batch);
+bool batch_is_sent(const struct batch *batch);
 /* Whether the device has taken all that was sent. */
 cl_int stream_status(void);
 

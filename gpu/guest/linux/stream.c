@@ -1,7 +1,11 @@
 /* Commands are collected, and sent together: when somebody waits, when a queue is flushed, when
  * the next command is of another queue, or when there are many. A submission holds commands of one
  * queue, so that its fence waits for nothing else; fences are in order on each of the device's rings,
- * so a queue stays on its ring while it has submissions under way. */
+ * so a queue stays on its ring while it has submissions under way.
+ *
+ * A fence is an open file, which costs the kernel about as much as all else of a submission. Whoever
+ * waits for an answer looks for it in memory first, so while answers come that soon they are asked for
+ * without a fence. Then that is on ring 0, where nothing may be that waits for the program. */
 #include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -35,11 +39,13 @@ static struct batch *first, **last = &first;
 static unsigned under_way, on_ring[GPU_RINGS];
 static uint64_t next_number = 1;
 static bool lost;
+static bool answers_are_soon = true; /* the last one that was waited for was */
 
 uint8_t *stream_end(void) { return buffer ? buffer + used : NULL; }
 uint64_t stream_room(void) { return capacity - used; }
 uint64_t stream_number(void) { return collecting ? collecting->number : next_number; }
 int batch_fence(const struct batch *batch) { return batch->fence; }
+bool batch_is_sent(const struct batch *batch) { return batch != collecting; }
 cl_int stream_status(void) { return lost ? CL_OUT_OF_RESOURCES : CL_SUCCESS; }
 
 void stream_add(uint64_t size)
@@ -146,7 +152,7 @@ static uint32_t choose_ring(const struct batch *batch)
 {
     if (!batch->queue)
         return 0;
-    if (!batch->out_of_order && batch->queue->last)
+    if (!batch->out_of_order && batch->queue->last && batch->queue->last->ring)
         return batch->queue->last->ring;
     for (uint32_t ring = 1; ring < GPU_RINGS; ring++)
         if (!on_ring[ring])
@@ -224,31 +230,41 @@ static void ask_for_events(struct batch *batch)
     }
 }
 
-/* Send what was collected; the caller holds the submission it gets, if any. */
-static struct batch *send(bool hold)
+/* Whether all that it waits for comes without the program's doing, and alone on ring 0. */
+static bool needs_no_fence(const struct batch *batch)
+{
+    return answers_are_soon && !batch->waits_for_user && !batch->out_of_order && !on_ring[0];
+}
+
+/* Send what was collected, if anything was. `awaited`: the caller will look for its answer now. */
+static void send(bool awaited)
 {
     struct batch *batch = collecting;
     if (!batch)
-        return NULL;
+        return;
     ask_for_events(batch);
-    batch->ring = choose_ring(batch);
-    batch->fence = lost ? -1 : virtgpu_submit(device_file(), batch->ring, buffer, (uint32_t)used);
-    lost |= batch->fence < 0;
+    cl_command_queue queue = batch->queue;
+    if (queue) {
+        batch->waits_for_user |= queue->user_waits && !batch->out_of_order;
+        queue->user_waits += batch->waits_for_user;
+    }
+    if (awaited && batch->answer && needs_no_fence(batch)) {
+        lost = lost || !virtgpu_submit_unfenced(device_file(), buffer, (uint32_t)used);
+    } else {
+        batch->ring = choose_ring(batch);
+        batch->fence = lost ? -1 : virtgpu_submit(device_file(), batch->ring, buffer, (uint32_t)used);
+        lost |= batch->fence < 0;
+    }
+    if (queue)
+        queue->last = batch;
     collecting = NULL;
     used = packets = 0;
-    batch->holds += hold;
-    if (batch->queue) {
-        batch->queue->last = batch;
-        batch->waits_for_user |= batch->queue->user_waits && !batch->out_of_order;
-        batch->queue->user_waits += batch->waits_for_user;
-    }
     *last = batch;
     last = &batch->next;
     under_way++;
     on_ring[batch->ring]++;
-    if (batch->fence < 0)
+    if (lost)
         finish_ring(batch);
-    return hold ? batch : NULL;
 }
 
 void stream_flush(void) { send(false); }
@@ -263,39 +279,51 @@ static bool is_soon_answered(const struct piece *answer)
     return false;
 }
 
-static void wait_held(struct batch *batch)
+/* Sleep until a submission is complete. */
+static void sleep_for(struct batch *batch)
 {
-    while (!batch->done) {
-        struct pollfd fence = {.fd = batch->fence, .events = POLLIN};
-        const struct piece *answer = batch->answer;
+    if (batch->fence < 0)
+        batch->fence = virtgpu_submit(device_file(), batch->ring, NULL, 0);
+    if (batch->fence < 0) {
+        lost = true;
+        finish_ring(batch);
+        return;
+    }
+    struct pollfd fence = {.fd = batch->fence, .events = POLLIN};
+    unlock();
+    bool ready = poll(&fence, 1, -1) > 0;
+    lock();
+    if (ready && !batch->done)
+        finish_ring(batch);
+}
+
+void stream_wait(struct batch *batch)
+{
+    batch->holds++;
+    if (batch == collecting)
+        send(true);
+    const struct piece *answer = batch->answer;
+    if (answer && !batch->done) {
         unlock();
-        bool ready = is_soon_answered(answer) || poll(&fence, 1, -1) > 0;
+        bool soon = is_soon_answered(answer);
         lock();
-        if (ready && !batch->done)
+        answers_are_soon = soon;
+        if (soon && !batch->done)
             finish_ring(batch);
     }
+    while (!batch->done)
+        sleep_for(batch);
     release_batch(batch);
 }
 
 cl_int stream_ask(const struct piece *answer)
 {
-    struct batch *batch = send(true);
+    struct batch *batch = collecting;
     if (batch) {
-        if (answer)
-            batch->answer = answer;
-        wait_held(batch);
+        batch->answer = answer;
+        stream_wait(batch);
     }
     return stream_status();
-}
-
-void stream_wait(struct batch *batch)
-{
-    if (batch == collecting) {
-        stream_ask(NULL);
-        return;
-    }
-    batch->holds++;
-    wait_held(batch);
 }
 
 void stream_wait_queue(cl_command_queue queue)

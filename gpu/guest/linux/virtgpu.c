@@ -191,3 +191,9 @@ int virtgpu_submit(int device, uint32_t ring, const void *stream, uint32_t size)
     };
     return call(device, EXECBUFFER, &submission) < 0 ? -1 : submission.fence;
 }
+
+bool virtgpu_submit_unfenced(int device, const void *stream, uint32_t size)
+{
+    struct execbuffer submission = {.size = size, .command = (uintptr_t)stream, .fence = -1};
+    return call(device, EXECBUFFER, &submission) == 0;
+}

@@ -11,7 +11,7 @@ from .conftest import Driver
 
 ON_RING = FLAG_FENCE | FLAG_INFO_RING_IDX
 USED = 1
-WINDOW = 100_000
+WINDOW = 200_000
 
 
 @pytest.fixture
@@ -123,3 +123,18 @@ def test_interrupt_that_was_to_come_comes_after_a_restore(gpu, driver, rings, be
     other_bench.clock.advance(WINDOW)
 
     assert (before, driver.take_interrupt()) == (0, USED)
+
+
+def test_submissions_without_fences_that_follow_closely_interrupt_once(driver, core, bench):
+    driver.context()
+    bench.clock.advance(WINDOW)
+    driver.take_interrupt()
+
+    driver.submit(b"run")
+    first = driver.take_interrupt()
+    driver.submit(b"run")
+    driver.submit(b"run")
+    before = driver.take_interrupt()
+    bench.clock.advance(WINDOW)
+
+    assert (first, before, driver.take_interrupt()) == (USED, 0, USED)
