@@ -33,6 +33,7 @@ MAX_DESCRIPTORS = 1 << 12
 ENABLE, RESET = 1, 2
 ENABLED, BROKEN, LOST, NO_DEVICE = 1, 2, 4, 8
 FENCE_DONE, RING_BROKEN = 1, 2
+_MAX_COMPLAINTS = 16
 
 
 class RingGpuOptions(GpuOptions):
@@ -102,6 +103,7 @@ class RingGpu(Device):
         self._submitting = (0, 0)
         self._has_flush = False
         """Whether the stream that is being read has a FlushScanout."""
+        self._complaints = 0
 
     def reset(self) -> None:
         super().reset()
@@ -200,7 +202,7 @@ class RingGpu(Device):
         try:
             self.memory.write(self.INFO_BASE, self.core.capset()[:room])
         except MemoryAccessError as error:
-            self.board.guest_error(f"{self.name}: the Capset cannot be copied: {error}")
+            self._complain(f"the Capset cannot be copied: {error}")
 
     # -- submissions --------------------------------------------------------------------------
 
@@ -314,10 +316,16 @@ class RingGpu(Device):
         self._break(f"a ring of {self.RING_SIZE} descriptors at {self.RING_BASE:#x}")
 
     def _break(self, what: str) -> None:
-        self.board.guest_error(f"{self.name}: the ring stops at {what}")
+        self._complain(f"the ring stops at {what}")
         self.STATUS = self.STATUS & ~ENABLED | BROKEN
         self.INTERRUPT_STATUS |= RING_BROKEN
         self._update_interrupt()
+
+    def _complain(self, what: str) -> None:
+        """Say what the guest did wrong; one that keeps at it is not repeated."""
+        self._complaints += 1
+        if self._complaints <= _MAX_COMPLAINTS:
+            self.board.guest_error(f"{self.name}: {what}")
 
     def _update_interrupt(self) -> None:
         self.irq.set(bool(self.INTERRUPT_STATUS & self.INTERRUPT_ENABLE))

@@ -57,7 +57,9 @@ words:
   %translated = call ptr @pointer(ptr %hart, i64 {translated_words})
   %ram_start = inttoptr i64 %ram to ptr
   %first = lshr i64 %at, 2
-  %behind = add i64 %at, %size
+  %is_empty = icmp eq i64 %size, 0 ; so is one illegal instruction of 16 bits
+  %bytes = select i1 %is_empty, i64 1, i64 %size
+  %behind = add i64 %at, %bytes
   %last_byte = sub i64 %behind, 1
   %last = lshr i64 %last_byte, 2
   br label %word

@@ -115,6 +115,13 @@ def test_random_programs_end_as_guests(workshop, mode, harts):
     assert machine.run(timeout=10).kind == "power-off"
 
 
+def test_ram_with_nothing_in_it_ends_as_a_guest(workshop):
+    """Its first 16 bits are no instruction, and their handler is not either."""
+    machine = workshop.build(".word 0", mode="firmware")
+
+    assert machine.run(timeout=60).kind == "failed"
+
+
 ROOT, MIDDLE, LEAVES = RAM + 0x2_0000, RAM + 0x2_1000, RAM + 0x2_2000
 PAGED = f"""
     j start
