@@ -12,7 +12,12 @@ from gpu.opencl import Status
 _BUILD_SUCCESS, _BUILD_NONE, _BUILD_ERROR = 0, -1, -2
 KINDS_OF_RECORD: dict[str, type[protocol.Answer]] = {
     kind.__name__: kind
-    for kind in (protocol.ProgramInfo, protocol.KernelInfo, protocol.ImageFormats)
+    for kind in (
+        protocol.ProgramInfo,
+        protocol.ProgramPrints,
+        protocol.KernelInfo,
+        protocol.ImageFormats,
+    )
 }
 """Answers that are complete before their time has come."""
 _TYPES = {"build": 4, "binary": 4, "link": 4, "compile": 1}

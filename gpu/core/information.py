@@ -7,6 +7,7 @@ from typing import Any
 
 from gpu import protocol
 from gpu.opencl import Status
+from gpu.worker.printed import MOST as MAX_PRINTED
 
 PLATFORM = {
     0x0900: "FULL_PROFILE",
@@ -80,7 +81,7 @@ def capset(limits: DeviceLimits) -> bytes:
     device[_VERSION] = b"OpenCL 1.2 hypervisor\0"
     device[_C_VERSION] = b"OpenCL C 1.2 hypervisor\0"
     device[0x103F] = b"\0"  # no built-in kernels
-    device[0x1049] = struct.pack("<Q", 1 << 20)  # what printf prints goes nowhere
+    device[0x1049] = struct.pack("<Q", MAX_PRINTED)
     device[0x1043] = struct.pack("<I", 0)  # no sub-devices: partitions, properties, affinity, type
     device[0x1044] = device[0x1045] = struct.pack("<Q", 0)
     device[0x1046] = b""

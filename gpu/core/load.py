@@ -46,6 +46,8 @@ def load_context(context: Context, state: dict[str, Any], resume: Resume) -> Non
             context.link.start(list(blobs.values()))
         except WorkerLostError as error:
             raise ValueError(f"{context.gpu.name}: {error}") from None
+        if state["printed"]:
+            context.operate("restore_printed", state["printed"])
     context.lost = state["lost"]
     things = {saved["number"]: _make(saved) for saved in state["objects"]}
     works = [Work(None) for _ in state["works"]]

@@ -28,6 +28,7 @@ from gpu.core.saved_fields import PLAIN, WORK
 from gpu.core.work import Submission, Work
 from gpu.host.builds import Build
 from gpu.opencl import Status
+from gpu.worker.printed import MOST as MAX_PRINTED
 
 
 def save_context(context: Context) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def save_context(context: Context) -> dict[str, Any]:
         "has_worker": link.worker is not None,
         "commands": context.commands,
         "numbers": context.numbers,
+        "printed": _printed(context),
         "latched": None if latched is None else latched.pack(),
         "blobs": [
             [
@@ -266,6 +268,20 @@ def _contents(context: Context, thing: Buffer | Image) -> bytes | None:
     finally:
         os.close(fd)
     return data if data.count(0) != len(data) else None
+
+
+def _printed(context: Context) -> bytes:
+    """What kernels printed and the guest has not read."""
+    if context.link.worker is None:
+        return b""
+    fd = os.memfd_create("gpu-printed", os.MFD_CLOEXEC)
+    try:
+        context.link.operate(("save_printed",))
+        context.link.flush(fd)
+        context.link.wait(context.link.message)
+        return read_file(fd, MAX_PRINTED)
+    finally:
+        os.close(fd)
 
 
 def read_file(fd: int, size: int) -> bytes:

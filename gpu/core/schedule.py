@@ -98,6 +98,16 @@ class Schedule(Handles):
         else:
             self._send_one(work)
 
+    def do(self, work: Work) -> None:
+        """Send a command that is in no queue and waits for nothing."""
+        submission = self.submission
+        assert submission is not None
+        work.queued = submission.now
+        work.submission = submission
+        work.command = self.reading
+        submission.unsent += 1
+        self._send_one(work)
+
     def gather(self, work: Work, event: int = 0) -> None:
         """Enqueue a command that waits for all that its queue has before it. Of what such a one
         waits for already the next has no list of its own: so lists stay as long as the queue."""

@@ -28,6 +28,7 @@
 enum gpu_opcode {
     GPU_GET_ERROR = 0x0001,
     GPU_RELEASE = 0x0002,
+    GPU_READ_PRINTED = 0x0003,
     GPU_CREATE_CONTEXT = 0x0100,
     GPU_CREATE_QUEUE = 0x0101,
     GPU_CREATE_BUFFER = 0x0110,
@@ -41,6 +42,7 @@ enum gpu_opcode {
     GPU_LINK_PROGRAM = 0x0124,
     GPU_GET_PROGRAM_BUILD = 0x0125,
     GPU_GET_PROGRAM_INFO = 0x0126,
+    GPU_GET_PROGRAM_PRINTS = 0x0127,
     GPU_CREATE_KERNEL = 0x0130,
     GPU_SET_ARGUMENT = 0x0131,
     GPU_SET_ARGUMENT_OBJECT = 0x0132,
@@ -325,6 +327,30 @@ static inline uint64_t gpu_encode_release(void *out, uint64_t room,
     uint8_t *at = gpu_begin_(out, GPU_RELEASE, size, answer);
     gpu_put32_(at + 0, command->id);
     gpu_put32_(at + 4, 0);
+    (void)at;
+    return size;
+}
+
+/* Take what kernels printed into a blob: u32 count of bytes, the text, and zeros. Of what is not
+ * taken the context keeps CL_DEVICE_PRINTF_BUFFER_SIZE bytes. */
+struct gpu_read_printed {
+    uint64_t size;
+    uint64_t blob_offset;
+    uint32_t context;
+    uint32_t blob;
+};
+
+static inline uint64_t gpu_encode_read_printed(void *out, uint64_t room,
+    const struct gpu_read_printed *command, const struct gpu_answer_place *answer)
+{
+    uint64_t size = 32 + (answer ? 16u : 0);
+    if (size > room)
+        return size;
+    uint8_t *at = gpu_begin_(out, GPU_READ_PRINTED, size, answer);
+    gpu_put64_(at + 0, command->size);
+    gpu_put64_(at + 8, command->blob_offset);
+    gpu_put32_(at + 16, command->context);
+    gpu_put32_(at + 20, command->blob);
     (void)at;
     return size;
 }
@@ -663,6 +689,24 @@ static inline uint64_t gpu_encode_get_program_info(void *out, uint64_t room,
     if (size > room)
         return size;
     uint8_t *at = gpu_begin_(out, GPU_GET_PROGRAM_INFO, size, answer);
+    gpu_put32_(at + 0, command->program);
+    gpu_put32_(at + 4, 0);
+    (void)at;
+    return size;
+}
+
+/* Whether ReadPrinted may have something when a built program's kernels are done. */
+struct gpu_get_program_prints {
+    uint32_t program;
+};
+
+static inline uint64_t gpu_encode_get_program_prints(void *out, uint64_t room,
+    const struct gpu_get_program_prints *command, const struct gpu_answer_place *answer)
+{
+    uint64_t size = 16 + (answer ? 16u : 0);
+    if (size > room)
+        return size;
+    uint8_t *at = gpu_begin_(out, GPU_GET_PROGRAM_PRINTS, size, answer);
     gpu_put32_(at + 0, command->program);
     gpu_put32_(at + 4, 0);
     (void)at;
@@ -1948,6 +1992,21 @@ static inline int gpu_decode_program_info(const void *data, uint64_t size,
     end += gpu_pad_(1ull * record->key_count);
     if (end > size)
         return 0;
+    return 1;
+}
+
+/* Whether a built program's kernels may print: 1, or 0. */
+struct gpu_program_prints {
+    uint32_t prints;
+};
+
+static inline int gpu_decode_program_prints(const void *data, uint64_t size,
+    struct gpu_program_prints *record)
+{
+    const uint8_t *at = data;
+    if (size < 8)
+        return 0;
+    record->prints = gpu_get32_(at + 0);
     return 1;
 }
 

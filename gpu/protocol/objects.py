@@ -24,6 +24,7 @@ from gpu.protocol.types import (
     AnyBlob,
     AnyBuffer,
     ArgumentRef,
+    BlobRef,
     BufferRef,
     ContextRef,
     EventRef,
@@ -65,6 +66,16 @@ class Release(Command, opcode=0x0002, function="clRelease*"):
     """Give up an object; its id is free again. What is enqueued keeps what it uses."""
 
     id: ObjectRef
+
+
+class ReadPrinted(Command, opcode=0x0003):
+    """Take what kernels printed into a blob: u32 count of bytes, the text, and zeros. Of what is
+    not taken the context keeps CL_DEVICE_PRINTF_BUFFER_SIZE bytes."""
+
+    size: Annotated[int, Number("Q", least=4)]
+    blob_offset: U64 = 0
+    context: ContextRef
+    blob: BlobRef
 
 
 class CreateContext(Command, opcode=0x0100, function="clCreateContext"):
@@ -198,6 +209,18 @@ class ProgramInfo(Answer):
 
     kernels: Annotated[bytes, Counted("s", 1 << 18)]
     key: Annotated[bytes, Counted("s", 256)]
+
+
+class ProgramPrints(Answer):
+    """Whether a built program's kernels may print: 1, or 0."""
+
+    prints: U32
+
+
+class GetProgramPrints(Command, opcode=0x0127, answer=ProgramPrints):
+    """Whether ReadPrinted may have something when a built program's kernels are done."""
+
+    program: ProgramRef
 
 
 class GetProgramInfo(Command, opcode=0x0126, function="clGetProgramInfo", answer=ProgramInfo):

@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 from gpu.worker.channel import Channel
+from gpu.worker.printed import Printed
 from gpu.worker.sandbox import Sandbox
 
 
@@ -31,11 +32,12 @@ def main() -> None:
     channel.send(description)
     try:
         part, *arguments = channel.receive()
+        printed = Printed()
         sandbox.lock(part, device.platform.name, setup["memory"])
         if part == "compile":
             _compile(channel, device, *arguments)
         else:
-            _execute(channel, device, description["sharing"], *arguments)
+            _execute(channel, device, description["sharing"], printed, *arguments)
     except EOFError:
         pass
 
@@ -76,14 +78,14 @@ def _compile(channel: Channel, device: Any, recipe: Any, binary: bytes) -> None:
         channel.send(build(device, recipe))
 
 
-def _execute(channel: Channel, device: Any, sharing: str) -> None:
+def _execute(channel: Channel, device: Any, sharing: str, printed: Printed) -> None:
     from gpu.worker.execute import Executor
     from gpu.worker.reports import Reports
 
     progress = channel.take_fd()
     cells = memoryview(mmap.mmap(progress, mmap.PAGESIZE)).cast("Q")
     os.close(progress)
-    executor = Executor(device, sharing, cells, channel.take_fd)
+    executor = Executor(device, sharing, printed, cells, channel.take_fd)
     reports = Reports(os.environ.get("OCLGRIND_LOG", ""))
     channel.send({"ready": True})
     while True:

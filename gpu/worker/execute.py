@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,11 +20,14 @@ import pyopencl
 
 from gpu.worker import direct, groups
 from gpu.worker.memory import Memories
+from gpu.worker.printed import Printed, prints
 
 cl: Any = pyopencl
 _low: Any = cl._cl
 WINDOW = 256
 _FEW = 4
+_COUNT = struct.Struct("<I")
+"""Before what was printed: how many bytes that is."""
 _BEHIND = 16
 """Commands for one thread that follow one for many without waiting for it."""
 _NAP = 20e-6
@@ -46,9 +50,15 @@ class Executor:
     """The device's side of one guest context."""
 
     def __init__(
-        self, device: Any, sharing: str, progress: memoryview, take_fd: Callable[[], int]
+        self,
+        device: Any,
+        sharing: str,
+        printed: Printed,
+        progress: memoryview,
+        take_fd: Callable[[], int],
     ) -> None:
         self._take_fd = take_fd
+        self._printed = printed
         self._device = device
         self._direct = direct.beside(device)
         self._devices = [device] if self._direct is None else [device, self._direct]
@@ -72,6 +82,8 @@ class Executor:
         self.memories = memories = Memories(self._context, self._queue, sharing)
         self._programs: dict[int, Any] = {}
         self._kernels: dict[int, Any] = {}
+        self._printing: set[int] = set()
+        """Programs that print, and their kernels."""
         self._unset: dict[int, dict[int, tuple[Any, ...]]] = {}
         """Arguments that kernels were given for runs that failed before they were set, by kernel
         and index. They are set before the next run, which is sent only what is new since."""
@@ -93,6 +105,9 @@ class Executor:
             "kernel": self._kernel,
             "drop": self._drop,
             "range": self._range,
+            "read_printed": self._read_printed,
+            "save_printed": self._save_printed,
+            "restore_printed": self._restore_printed,
             "read": self._read,
             "write": self._write,
             "write_inline": self._write_inline,
@@ -233,6 +248,8 @@ class Executor:
         program = _low._Program(self._context, self._devices, binaries)
         program._build(b"", self._devices)
         self._programs[number] = program
+        if prints(binary):
+            self._printing.add(number)
         if self._groups is not None:
             self._groups.program(number, binary)
 
@@ -243,11 +260,14 @@ class Executor:
 
     def _kernel(self, number: int, program: int, name: str) -> None:
         self._kernels[number] = _low.Kernel(self._programs[program], name)
+        if program in self._printing:
+            self._printing.add(number)
         if self._groups is not None:
             self._groups.kernel(number, program, name)
 
     def _drop(self, number: int) -> None:
         self._unset.pop(number, None)
+        self._printing.discard(number)
         if self._running and self.memories.owns_pages(number):
             # OpenCL keeps an object until its commands are done, and not the memory that it is on.
             self._queue.finish()
@@ -280,11 +300,18 @@ class Executor:
                 raise
         if self._groups is not None and local_size is not None:
             self._groups.prepare(number, local_size, offset)
-        if global_size == local_size:
+        if number in self._printing:
+            self._settle_until(0)
+            queue = self._own_queue
+        elif global_size == local_size:
             queue = self._own()
         else:
             self._behind, queue = 0, self._queue
-        return _low.enqueue_nd_range_kernel(queue, kernel, global_size, local_size, offset)
+        event = _low.enqueue_nd_range_kernel(queue, kernel, global_size, local_size, offset)
+        if number in self._printing:
+            queue.finish()
+            self._printed.collect()
+        return event
 
     def _set(self, kernel: Any, arguments: list[tuple[Any, ...]]) -> None:
         for index, kind, value in arguments:
@@ -303,6 +330,24 @@ class Executor:
         if arguments and number in self._kernels:
             unset = self._unset.setdefault(number, {})
             unset.update((argument[0], argument) for argument in arguments)
+
+    # -- what kernels print -------------------------------------------------------------------
+
+    def _read_printed(self, blob: int, at: int, size: int) -> None:
+        self._settle_until(0)
+        text = self._printed.take(size - _COUNT.size)
+        data = _COUNT.pack(len(text)) + text
+        self.memories.blobs[blob].bytes[at : at + size] = data.ljust(size, b"\0")
+
+    def _save_printed(self) -> None:
+        fd = self._take_fd()
+        try:
+            os.pwrite(fd, self._printed.text, 0)
+        finally:
+            os.close(fd)
+
+    def _restore_printed(self, text: bytes) -> None:
+        self._printed.text[:] = text
 
     # -- copies -------------------------------------------------------------------------------
 

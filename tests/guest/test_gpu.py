@@ -23,8 +23,8 @@ pytestmark = pytest.mark.guest
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PROMPT = "\n# "
-USUAL = sorted(set(EXAMPLES) - {"endless", "held"})
-"""The examples that end by themselves."""
+USUAL = sorted(set(EXAMPLES) - {"endless", "held", "print"})
+"""The examples that end by themselves, and say one line."""
 ON_MUSL = ("errors", "transfers", "vector_add")
 
 # The second GPU is for the programs that are to find no OpenCL on the host.
@@ -146,6 +146,14 @@ def test_clinfo_lists_the_device(machine: Machine, ask: Ask) -> None:
 @pytest.mark.parametrize("name", USUAL)
 def test_program_is_right(machine: Machine, ask: Ask, name: str) -> None:
     assert ask(machine, f"gpu-{name}; echo $?") == f"PASS {name}\n0"
+
+
+@everywhere
+def test_what_kernels_print_is_on_the_standard_output(machine: Machine, ask: Ask) -> None:
+    said = ask(machine, "gpu-print | cat; echo $?")
+
+    lines = ("0: 0.50 in group 0", "1: 1.50 in group 0", "2: 2.25 in group 1", "3: 3.00 in group 1")
+    assert said.splitlines() == [*lines, "PASS print", "0"]
 
 
 @on_riscv64

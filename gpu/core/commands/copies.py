@@ -1,4 +1,4 @@
-"""Reading, writing, copying and filling buffers."""
+"""Reading, writing, copying and filling buffers; reading what kernels printed."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from gpu.core.objects import Buffer
 from gpu.core.schedule import Schedule
 from gpu.core.work import Work
 from gpu.opencl import MemFlags, Status
+from gpu.worker.printed import MOST as MAX_PRINTED
 
 Vector = tuple[int, int, int]
+_COUNT = 4
+"""Bytes of the count before what was printed."""
 
 
 def transfer_cost(context: Schedule, size: int) -> int:
@@ -50,6 +53,16 @@ def transfer(
     touched = ((blob, command.blob_offset, command.size),)
     work.outputs, work.inputs = (touched, ()) if reads else ((), touched)
     context.enqueue(work, waits, command.event)
+
+
+@handles(protocol.ReadPrinted)
+def read_printed(context: Schedule, command: protocol.ReadPrinted, found: Found) -> None:
+    blob, at = found["blob"], command.blob_offset
+    check_range(at, command.size, blob.size)
+    size = min(command.size, _COUNT + MAX_PRINTED)
+    work = Work(None, ("read_printed", blob.number, at, size))
+    work.outputs = ((blob, at, size),)
+    context.do(work)
 
 
 @handles(protocol.WriteBufferInline)

@@ -14,6 +14,7 @@ from gpu.core.schedule import Schedule
 from gpu.core.work import Producer
 from gpu.host.result import Built
 from gpu.opencl import Status
+from gpu.worker.printed import prints
 
 if TYPE_CHECKING:
     from gpu.host.result import Recipe
@@ -206,6 +207,15 @@ def get_program_build(
     context: Schedule, command: protocol.GetProgramBuild, found: Found
 ) -> Producer:
     return "build_info", found["program"].build
+
+
+@handles(protocol.GetProgramPrints)
+def get_program_prints(
+    context: Schedule, command: protocol.GetProgramPrints, found: Found
+) -> Producer:
+    built = built_of(found["program"])
+    binary = built.binary if built is not None else b""
+    return "record", protocol.ProgramPrints(prints=int(prints(binary)))
 
 
 @handles(protocol.GetProgramInfo)

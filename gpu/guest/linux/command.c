@@ -67,6 +67,7 @@ cl_int command_end(struct command *command, cl_event *event, bool blocking)
     cl_int status = stream_status();
     if (blocking) {
         event_wait(own);
+        printed_show(command->queue->context);
         status = own->status < 0 ? own->status : CL_SUCCESS;
     }
     if (event && !status) {

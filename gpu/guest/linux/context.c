@@ -222,6 +222,7 @@ cl_int clFinish(cl_command_queue queue)
             status = CL_SUCCESS;
         piece_give(piece);
     }
+    printed_show(queue->context);
     object_drop(queue);
     unlock();
     return status;

@@ -187,7 +187,6 @@ cl_int clGetDeviceInfo(cl_device_id asked, cl_device_info name, size_t size, voi
     case CL_DEVICE_PARTITION_PROPERTIES: GIVE(cl_device_partition_property, 0);
     case CL_DEVICE_PARTITION_AFFINITY_DOMAIN: GIVE(cl_bitfield, 0);
     case CL_DEVICE_PARTITION_TYPE: return give(NULL, 0, size, value, size_ret);
-    case CL_DEVICE_PRINTF_BUFFER_SIZE: GIVE(size_t, 0);
     case CL_DEVICE_BUILT_IN_KERNELS: return give_text("", size, value, size_ret);
     default: return CL_INVALID_VALUE;
     }

@@ -241,6 +241,7 @@ cl_int clWaitForEvents(cl_uint num_events, const cl_event *events)
         if (events[i]->status < 0)
             status = CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST;
     }
+    printed_show(events[0]->context);
     unlock();
     return status;
 }

@@ -247,6 +247,11 @@ bool batch_is_sent(const struct batch *batch);
 /* Whether the device has taken all that was sent. */
 cl_int stream_status(void);
 
+/* A program prints: look for text from now on. */
+void printed_expect(void);
+/* Write what kernels printed to the standard output; the lock is free meanwhile. */
+void printed_show(cl_context context);
+
 uint8_t *stream_end(void);
 uint64_t stream_room(void);
 void stream_add(uint64_t size);

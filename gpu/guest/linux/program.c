@@ -205,8 +205,17 @@ static void take_info(cl_program program, const struct piece *answer)
     program->key_size = program->key ? info.key_count : 0;
 }
 
+static void take_prints(const struct piece *answer)
+{
+    struct gpu_program_prints program;
+    uint64_t size;
+    const void *body = answer_body(answer, &size);
+    if (!answer_status(answer) && gpu_decode_program_prints(body, size, &program) && program.prints)
+        printed_expect();
+}
+
 struct build_answers {
-    struct piece *build, *log, *info;
+    struct piece *build, *log, *info, *prints;
 };
 
 static bool take_answers(struct build_answers *answers)
@@ -214,7 +223,8 @@ static bool take_answers(struct build_answers *answers)
     answers->build = piece_take(sizeof(struct gpu_answer_header));
     answers->log = piece_take(LOG_ROOM);
     answers->info = piece_take(LOG_ROOM);
-    return answers->build && answers->log && answers->info;
+    answers->prints = piece_take(sizeof(struct gpu_answer_header) + 8);
+    return answers->build && answers->log && answers->info && answers->prints;
 }
 
 static void give_answers(struct build_answers *answers)
@@ -225,17 +235,22 @@ static void give_answers(struct build_answers *answers)
         piece_give(answers->log);
     if (answers->info)
         piece_give(answers->info);
+    if (answers->prints)
+        piece_give(answers->prints);
 }
 
 /* Ask how a build went, send it all, and take the answers. */
 static cl_int finish_build(cl_program program, struct build_answers *answers)
 {
     struct gpu_answer_place log = answer_place(answers->log), info = answer_place(answers->info);
+    struct gpu_answer_place prints = answer_place(answers->prints);
     SEND(get_program_build, &log, .program = program->object.id);
     SEND(get_program_info, &info, .program = program->object.id);
+    SEND(get_program_prints, &prints, .program = program->object.id);
     stream_ask(answers->info);
     take_build(program, answers->log);
     take_info(program, answers->info);
+    take_prints(answers->prints);
     return answer_status(answers->build);
 }
 

@@ -24,6 +24,14 @@ def test_endless_kernel_is_ended_by_the_watchdog(attacker: Attacker) -> None:
     assert attacker.run(FINE) is not None
 
 
+def test_kernel_that_prints_for_ever_is_ended_too(attacker: Attacker) -> None:
+    source = '__kernel void k(__global int *a) { while (true) printf("text"); }'
+
+    assert attacker.run(source) is None
+    assert "took more than 1 s" in attacker.reason()
+    assert attacker.run(FINE) is not None
+
+
 @pytest.mark.parametrize(
     "store",
     ["a[1L << 33] = 1;", "*(__global int *)0 = 1;", "*(__global int *)(1L << 62) = 1;"],

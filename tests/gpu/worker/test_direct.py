@@ -40,7 +40,7 @@ os.environ["POCL_CACHE_DIR"] = tempfile.mkdtemp()
 from gpu.worker.device import choose
 from gpu.worker.execute import Executor
 device = choose("portable", "auto")
-executor = Executor(device, "zero-copy", memoryview(bytearray(8)).cast("Q"), None)
+executor = Executor(device, "zero-copy", None, memoryview(bytearray(8)).cast("Q"), None)
 executor._program(1, sys.stdin.buffer.read())
 executor._kernel(2, 1, "empty")
 
