@@ -30,3 +30,20 @@ def test_pyopencls_demonstration_is_right(
 
     assert re.search(r"Norm: 0\.0+e\+00\n", said), said
     assert said.endswith("\n0")
+
+
+def test_pyopencl_finds_no_device_without_opencl_on_the_host(
+    build: Callable[[str], Path], ask: Callable[..., str]
+) -> None:
+    overrides = [
+        f"boot.initrd={build('pyopencl.yaml')}",
+        "memory.ram.size=1G",
+        "devices.gpu0.opencl.platform=no platform has this name",
+    ]
+    with Machine.load(CONFIG, overrides) as machine:
+        machine.console.expect(PROMPT, timeout=900)
+
+        said = ask(machine, f"{ENVIRONMENT} python3 /root/demo.py; echo $?", timeout=3000)
+
+    assert "no devices found" in said, said
+    assert said.endswith("\n1")
