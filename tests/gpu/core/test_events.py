@@ -207,6 +207,21 @@ def test_high_priority_goes_first() -> None:
     assert last == (130, 230)
 
 
+def test_queue_of_higher_priority_passes_what_waits_in_others(queues: GuestBench) -> None:
+    queues.do(
+        p.CreateQueue(id=13, context=CONTEXT, properties=PROFILING, priority=2),
+        p.CreateQueue(id=14, context=CONTEXT, properties=PROFILING, priority=1),
+    )
+
+    queues.submit(fill(13, 1, event=30), fill(14, 2, event=31), fill(13, 3, event=32))
+    queues.bench.clock.advance(MIB)
+    begun, high, waiting = (profile(queues, event) for event in (30, 31, 32))
+
+    cost = high.end - high.start
+    assert high.start == begun.start
+    assert waiting.start == begun.start + 2 * cost
+
+
 def test_commands_that_wait_are_bounded(guest: GuestBench) -> None:
     guest.do(p.CreateUserEvent(id=30, context=CONTEXT))
     marker = p.Marker(queue=QUEUE, wait=(30,))

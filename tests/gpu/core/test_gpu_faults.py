@@ -10,7 +10,12 @@ from gpu import protocol as p
 from gpu.opencl import Status
 from gpu.testing import CONTEXT, QUEUE, GuestBench
 from hypervisor import Machine
-from hypervisor.config.faults import GpuAllocationFailure, GpuDelayedFence, GpuLostWorker
+from hypervisor.config.faults import (
+    GpuAllocationFailure,
+    GpuDelayedFence,
+    GpuLostWorker,
+    LostInterrupt,
+)
 
 DEMO = Path(__file__).parents[3] / "configs" / "gpu-demo.yaml"
 FILL = p.FillBuffer(queue=QUEUE, buffer=20, size=4096, pattern=b"\1")
@@ -108,3 +113,13 @@ def test_demo_bears_a_late_fence():
 
     assert "all passed" in text
     assert "completes 7 ms late" in messages[0]
+
+
+def test_demo_that_is_not_told_of_its_fence_hangs():
+    with Machine.load(DEMO) as machine:
+        machine.faults.add(LostInterrupt(device="gpu0", nth=3))
+
+        outcome = machine.run(timeout=200)
+
+        assert outcome.sentence.startswith("the guest hangs: all harts wait")
+        assert machine.messages[0].startswith("faults.0: the interrupt of gpu0 was lost")

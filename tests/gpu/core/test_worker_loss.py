@@ -133,6 +133,24 @@ def test_killed_worker_disturbs_no_kernel_in_flight_elsewhere(patient: GuestBenc
     assert patient.read(8192, 64) == b"next" * 16
 
 
+def test_machines_that_share_a_device_do_not_disturb_each_other(patient: GuestBench) -> None:
+    prepare(patient, SPIN, b"spin", 0)
+    with GuestBench(opencl={"timeout": "60s"}) as other:
+        other.set_up()
+        prepare(other, HELD, b"held", 0)
+
+        held = other.submit(launch())
+        with killing(patient, 4):
+            patient.wait(patient.submit(launch()))
+        other.write(4, struct.pack("<I", 1))
+        other.wait(held)
+
+        assert patient.ask(p.GetError()).error == Status.OUT_OF_RESOURCES
+        assert other.ask(p.GetError()).error == 0
+        assert struct.unpack("<I", other.read(8, 4)) == (499500,)
+        assert other.bench.messages == []
+
+
 def test_death_is_seen_without_the_watchdog(
     patient: GuestBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
