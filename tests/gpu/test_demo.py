@@ -13,6 +13,7 @@ import pytest
 
 import configs
 from hypervisor.machine import Machine
+from tests.hypervisor.trace.test_perfetto import parse
 from tools.main import run
 
 CONFIG = Path(configs.__file__).parent / "gpu-demo.yaml"
@@ -111,6 +112,23 @@ def test_two_runs_are_the_same_and_a_snapshot_changes_nothing(config: Path) -> N
 
     assert repeated == digest
     assert restored == digest
+
+
+def test_timeline_has_kernels_beside_the_interrupts_of_their_fences(tmp_path: Path) -> None:
+    file = tmp_path / "out.pftrace"
+
+    code = run(
+        ["run", str(CONFIG), "--console", "none", "--trace", "gpu,irq", "--trace-to", str(file)]
+    )
+    tracks = parse(file).tracks
+    kernels = {name for _, _, name in tracks["GPU queues/gpu0.1.5/#0"]}
+    fences = [time for _, time, name in tracks["GPU queues/gpu0.1.ring0/#0"] if name == "fence"]
+    line = [time for _, time, name in tracks["Interrupt lines/gpu0 (plic.11)"] if name == "raised"]
+
+    assert code == 0
+    assert {"saxpy", "gemm", "mandelbrot"} <= kernels
+    assert len(fences) == len(line) > 3
+    assert all(fence <= raised < fence + 1000 for fence, raised in zip(fences, line, strict=True))
 
 
 @pytest.mark.parametrize("option", ["isolation=strict", "timing=strict"])
