@@ -13,7 +13,7 @@ from gpu.core.save import save_context
 from gpu.options import GpuOptions
 from hypervisor.device.board import Board
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Of what `save` gives: another one where anything in it has another meaning or name."""
 _SHOWN_KERNELS = 8
 
