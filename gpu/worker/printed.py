@@ -1,11 +1,12 @@
 """What kernels print. The runtime writes it to the standard output, which is a file in memory here.
 
 PoCL keeps what a kernel prints in a buffer of PRINTF_ROOM bytes, and writes it when the kernel is
-done; Oclgrind writes as it goes.
+done; Oclgrind gives it to the C library as it goes, which keeps it until it is told to write.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 
@@ -35,9 +36,11 @@ class Printed:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
         os.dup2(fd, _OUTPUT)
         os.close(fd)
+        self._flush = ctypes.CDLL(None).fflush
 
     def collect(self) -> None:
         """Keep what was written since the last time."""
+        self._flush(None)
         size = os.lseek(_OUTPUT, 0, os.SEEK_CUR)
         os.lseek(_OUTPUT, 0, os.SEEK_SET)
         self.text += os.pread(_OUTPUT, min(size, MOST - len(self.text)), 0)

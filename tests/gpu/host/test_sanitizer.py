@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -29,8 +30,9 @@ __kernel void unwritten(__global int *a) {
 }
 __kernel void branching(__global int *a) { if (a[get_global_id(0)] > 2) a[get_global_id(0)]++; }
 __kernel void bad(__global int *a) { a[99] = a[98]; }
+__kernel void printing(__global int *a) { printf("%d\\n", (int)get_global_id(0)); }
 """
-NAMES = ("right", "beyond", "racing", "unwritten", "bad", "branching")
+NAMES = ("right", "beyond", "racing", "unwritten", "bad", "branching", "printing")
 
 
 @pytest.fixture
@@ -51,6 +53,12 @@ def guest() -> Iterator[GuestBench]:
 def launch(name: str, items: int = 16) -> p.NdRange:
     kernel = 30 + NAMES.index(name)
     return p.NdRange(queue=QUEUE, kernel=kernel, dimensions=1, global_size=(items, 1, 1))
+
+
+def test_what_kernels_print_is_there_when_they_are_done(guest: GuestBench) -> None:
+    guest.do(launch("printing", 3), p.ReadPrinted(context=CONTEXT, blob=BULK, size=64))
+
+    assert guest.read(0, 10) == struct.pack("<I", 6) + b"0\n1\n2\n"
 
 
 def test_right_kernels_have_no_finding(guest: GuestBench) -> None:
