@@ -11,6 +11,7 @@ import pytest
 from gpu import opencl as cl
 from gpu import protocol as p
 from gpu.testing import BULK, CONTEXT, QUEUE, GuestBench
+from gpu.worker.printed import PRINTF_ROOM
 from tests.gpu.hostile.conftest import Attacker
 from tests.gpu.hostile.test_hostile_kernels import FINE, memory_of
 
@@ -107,14 +108,16 @@ __kernel void k(__global long *a) {
 """fstat of all that may be open."""
 
 
-def test_worker_has_no_file_open_but_null_its_socket_and_its_progress(attacker: Attacker) -> None:
+def test_worker_has_no_file_open_but_null_and_what_is_its_own(attacker: Attacker) -> None:
+    """That is its socket, its progress, and the file in memory that kernels print to."""
     found = attacker.run(FILES, 16384)
     assert found is not None
 
     kinds = sorted(kind for kind in memoryview(found[:8192]).cast("q") if kind)
 
     one_page = stat.S_IFREG | mmap.PAGESIZE << 32
-    assert kinds == [*[stat.S_IFCHR] * 3, stat.S_IFSOCK, one_page]
+    printed = stat.S_IFREG | PRINTF_ROOM << 32
+    assert kinds == [*[stat.S_IFCHR] * 2, stat.S_IFSOCK, one_page, printed]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into the worker from outside")
