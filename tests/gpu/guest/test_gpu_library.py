@@ -44,3 +44,19 @@ def test_program_is_told_that_there_is_no_device(folder: Path, name: str, said: 
     )
 
     assert (done.stdout, done.returncode) == (said, 1)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "machine"), [("riscv64", 243), ("arm64", 183), ("amd64", 62)]
+)
+@pytest.mark.parametrize(("libc", "needed"), [("gnu", b"libc.so.6\0"), ("musl", b"libc.so\0")])
+def test_library_is_compiled_for(
+    tmp_path: Path, architecture: str, machine: int, libc: str, needed: bytes
+) -> None:
+    binary = build_library(architecture, libc, tmp_path).read_bytes()
+
+    assert binary[:5] == b"\x7fELF\2"
+    assert int.from_bytes(binary[18:20], "little") == machine
+    assert needed in binary
+    assert b"\0clIcdGetPlatformIDsKHR\0" in binary
+    assert b"\0clEnqueueNDRangeKernel\0" in binary
