@@ -141,7 +141,7 @@ def everything(guest: GuestBench) -> Any:
     return objects, sorted(context.blobs), context.used, guest.gpu.used, context.lost, ram
 
 
-@pytest.mark.parametrize("opcode", [0, 3, 0xFF, 0x0103, 0x0299, 0x7FFF, 0xFFFF])
+@pytest.mark.parametrize("opcode", [0, 4, 0xFF, 0x0103, 0x0299, 0x7FFF, 0xFFFF])
 def test_unknown_opcode_is_refused(guest: GuestBench, opcode: int) -> None:
     place = p.AnswerPlace(ANSWERS, 0, 64)
     packet = bytearray(p.GetError().encode(place))
