@@ -27,7 +27,7 @@ MAX_CACHE = 512 << 20
 MAX_FAILURES = 64
 MAX_FAILED_BYTES = 4 << 20
 """Builds that failed, and bytes of their logs, that are remembered while the machine lives."""
-FORMAT = b"hypervisor-gpu-5"
+FORMAT = b"hypervisor-gpu-6"
 _FAILURES = {
     "build": Status.BUILD_PROGRAM_FAILURE,
     "compile": Status.COMPILE_PROGRAM_FAILURE,

@@ -48,7 +48,7 @@ def build(device: Any, recipe: Any) -> dict[str, Any]:
     try:
         if how == "link":
             parts = [_compile_part(context, device, part) for part in recipe[1]]
-            program = _low._Program.link(context, parts, recipe[2], [device])
+            program = _link(context, device, parts, recipe[2])
         else:
             program = _source(context, recipe[1])
             if how == "build":
@@ -105,7 +105,13 @@ def _compile_part(context: Any, device: Any, recipe: Any) -> Any:
         _compile(program, context, device, recipe)
         return program
     parts = [_compile_part(context, device, part) for part in recipe[1]]
-    return _low._Program.link(context, parts, recipe[2], [device])
+    return _link(context, device, parts, recipe[2])
+
+
+def _link(context: Any, device: Any, parts: Any, options: bytes) -> Any:
+    # PoCL's linker has to be asked for what its compiler was asked for.
+    wanted = _options(options) if groups.is_supported(device) else options
+    return _low._Program.link(context, parts, wanted, [device])
 
 
 def _log(program: Any, device: Any) -> str:

@@ -204,6 +204,7 @@ def test_compile_with_a_header_and_link(guest: GuestBench) -> None:
     assert guest.read(0, 4) == struct.pack("<i", 42)
     assert guest.ask(p.GetProgramBuild(program=10)).binary_type == 1
     assert guest.ask(p.GetProgramBuild(program=13)).binary_type == 4
+    assert guest.ask(p.GetKernelInfo(kernel=14)).names == b"a\0"
 
 
 def test_program_that_is_used_can_not_be_built_anew(built: GuestBench) -> None:
