@@ -51,9 +51,8 @@ cl_int command_begin(struct command *command, cl_command_queue queue, cl_command
     }
     stream_begin(queue, apart);
     if (command->event) {
-        bool in_order = !(queue->properties & CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE);
         command->event_id = command->event->object.id;
-        command->event->waits_for_user = apart || (in_order && queue->user_waits);
+        command->event->waits_for_user = queue->user_waits || stream_waits_for_user();
         stream_event(command->event);
     }
     return CL_SUCCESS;

@@ -227,6 +227,8 @@ void stream_begin_alone(void);
 /* Whether what is collected is complete after all that is in this queue: then it may be asked in
  * the same submission. */
 bool stream_ends_with(cl_command_queue queue);
+/* Whether what is collected may wait for a user event. */
+bool stream_waits_for_user(void);
 /* Wait while too much is under way; the lock is free meanwhile. */
 void stream_throttle(void);
 void stream_after(struct after *after);

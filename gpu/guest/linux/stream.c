@@ -5,7 +5,7 @@
  *
  * A fence is an open file, which costs the kernel about as much as all else of a submission. Whoever
  * waits for an answer looks for it in memory first, so while answers come that soon they are asked for
- * without a fence. Then that is on ring 0, where nothing may be that waits for the program. */
+ * without a fence, on a ring of their own, one at a time. */
 #include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -17,6 +17,9 @@
 #define MOST_UNDER_WAY 256u
 /* How often to look for an answer before sleeping: some 25 us. */
 #define LOOKS 1000u
+
+/* Rings: what has no fence is on 0, as drivers do not say which it is on. */
+enum { UNFENCED, WITHOUT_QUEUE, OF_QUEUES };
 
 struct batch {
     struct batch *next;
@@ -46,6 +49,7 @@ uint64_t stream_room(void) { return capacity - used; }
 uint64_t stream_number(void) { return collecting ? collecting->number : next_number; }
 int batch_fence(const struct batch *batch) { return batch->fence; }
 bool batch_is_sent(const struct batch *batch) { return batch != collecting; }
+bool stream_waits_for_user(void) { return collecting && collecting->waits_for_user; }
 cl_int stream_status(void) { return lost ? CL_OUT_OF_RESOURCES : CL_SUCCESS; }
 
 void stream_add(uint64_t size)
@@ -151,13 +155,13 @@ static void finish_ring(struct batch *until)
 static uint32_t choose_ring(const struct batch *batch)
 {
     if (!batch->queue)
-        return 0;
-    if (!batch->out_of_order && batch->queue->last && batch->queue->last->ring)
+        return WITHOUT_QUEUE;
+    if (!batch->out_of_order && batch->queue->last)
         return batch->queue->last->ring;
-    for (uint32_t ring = 1; ring < GPU_RINGS; ring++)
+    for (uint32_t ring = OF_QUEUES; ring < GPU_RINGS; ring++)
         if (!on_ring[ring])
             return ring;
-    return 1 + (uint32_t)(batch->number % (GPU_RINGS - 1));
+    return OF_QUEUES + (uint32_t)(batch->number % (GPU_RINGS - OF_QUEUES));
 }
 
 void stream_begin(cl_command_queue queue, bool apart)
@@ -230,10 +234,20 @@ static void ask_for_events(struct batch *batch)
     }
 }
 
-/* Whether all that it waits for comes without the program's doing, and alone on ring 0. */
+/* Whether it will be complete soon, and nothing else has to be taken for complete with it. */
 static bool needs_no_fence(const struct batch *batch)
 {
-    return answers_are_soon && !batch->waits_for_user && !batch->out_of_order && !on_ring[0];
+    return answers_are_soon && !batch->waits_for_user && !batch->out_of_order && !on_ring[UNFENCED]
+           && !(batch->queue && batch->queue->last);
+}
+
+/* Give a submission that has no fence one: it signals when all on its ring so far is complete. */
+static bool add_fence(struct batch *batch)
+{
+    if (batch->fence < 0 && !lost)
+        batch->fence = virtgpu_submit(device_file(), batch->ring, NULL, 0);
+    lost |= batch->fence < 0;
+    return !lost;
 }
 
 /* Send what was collected, if anything was. `awaited`: the caller will look for its answer now. */
@@ -245,13 +259,16 @@ static void send(bool awaited)
     ask_for_events(batch);
     cl_command_queue queue = batch->queue;
     if (queue) {
-        batch->waits_for_user |= queue->user_waits && !batch->out_of_order;
+        batch->waits_for_user |= queue->user_waits > 0;
         queue->user_waits += batch->waits_for_user;
     }
     if (awaited && batch->answer && needs_no_fence(batch)) {
+        batch->ring = UNFENCED;
         lost = lost || !virtgpu_submit_unfenced(device_file(), buffer, (uint32_t)used);
     } else {
         batch->ring = choose_ring(batch);
+        if (batch->ring == UNFENCED) /* who waits for the last of the queue waits for no more */
+            add_fence(queue->last);
         batch->fence = lost ? -1 : virtgpu_submit(device_file(), batch->ring, buffer, (uint32_t)used);
         lost |= batch->fence < 0;
     }
@@ -282,10 +299,7 @@ static bool is_soon_answered(const struct piece *answer)
 /* Sleep until a submission is complete. */
 static void sleep_for(struct batch *batch)
 {
-    if (batch->fence < 0)
-        batch->fence = virtgpu_submit(device_file(), batch->ring, NULL, 0);
-    if (batch->fence < 0) {
-        lost = true;
+    if (!add_fence(batch)) {
         finish_ring(batch);
         return;
     }
@@ -307,7 +321,8 @@ void stream_wait(struct batch *batch)
         unlock();
         bool soon = is_soon_answered(answer);
         lock();
-        answers_are_soon = soon;
+        if (!batch->done)
+            answers_are_soon = soon;
         if (soon && !batch->done)
             finish_ring(batch);
     }

@@ -194,6 +194,11 @@ int virtgpu_submit(int device, uint32_t ring, const void *stream, uint32_t size)
 
 bool virtgpu_submit_unfenced(int device, const void *stream, uint32_t size)
 {
-    struct execbuffer submission = {.size = size, .command = (uintptr_t)stream, .fence = -1};
+    struct execbuffer submission = {
+        .flags = EXECBUFFER_RING,
+        .size = size,
+        .command = (uintptr_t)stream,
+        .fence = -1,
+    };
     return call(device, EXECBUFFER, &submission) == 0;
 }

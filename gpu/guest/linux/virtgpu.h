@@ -33,6 +33,6 @@ void virtgpu_close_blob(int device, struct blob *blob);
 /* Send a stream to a ring. Gives a file descriptor that is readable when all of it is complete, or
  * -1: errno says why. */
 int virtgpu_submit(int device, uint32_t ring, const void *stream, uint32_t size);
-/* Send a stream to ring 0, without a fence: the driver has less to do for it. False where it was
- * not taken. */
+/* Send a stream to ring 0 without a fence: the driver has less to do for it. Drivers of before Linux
+ * 6.6 make one all the same, on that ring. False where it was not taken. */
 bool virtgpu_submit_unfenced(int device, const void *stream, uint32_t size);

@@ -85,6 +85,25 @@ def test_fence_after_the_window_interrupts_at_once(driver, rings, bench):
     assert driver.take_interrupt() == USED
 
 
+def test_answer_to_another_request_tells_of_fences_too(gpu, bench, core):
+    """With event indexes the driver asks for the next interrupt only, which is the fence's."""
+    driver = Driver(gpu, bench)
+    driver.start(size=64)
+    driver.context()
+    for number in range(2):
+        driver.submit(b"run", flags=ON_RING, fence=number + 1, ring=1)
+    driver.queues[0].set_used_event(1)
+    core.made[0].complete(1)
+    driver.queues[0].set_used_event(2)
+    driver.take_interrupt()
+    core.made[0].complete(1)
+    before = driver.take_interrupt()
+
+    driver.context(2)
+
+    assert (before, driver.take_interrupt()) == (0, USED)
+
+
 def test_moderation_of_nothing_interrupts_for_each(build, bench, driver_of, core):
     driver = driver_of(build(bench, moderation=0))
     driver.context()
