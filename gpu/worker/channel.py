@@ -20,8 +20,9 @@ _LENGTH = struct.Struct("<I")
 _DONE = struct.Struct("<IBQQ")
 _FD_SPACE = socket.CMSG_SPACE(4)
 _AT_ONCE = 1 << 16
-_SPIN = 100e-6
-"""Seconds of asking again for the next message after the last."""
+_SPIN = 250e-6
+"""Seconds of asking again for the next message after the last: a slow host's hypervisor takes more
+than half of it from one launch to the next."""
 
 
 class Channel:
