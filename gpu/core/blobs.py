@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from gpu.host.process import sealed_file
+from gpu.worker.sealed import sealed_file
 from hypervisor.device.board import GuestMemory, MemoryAccessError
 
 PAGE = 4096

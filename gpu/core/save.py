@@ -25,7 +25,7 @@ from gpu.core.objects import (
     Queue,
 )
 from gpu.core.saved_fields import PLAIN, WORK
-from gpu.core.work import Submission, Work
+from gpu.core.work import Operation, Submission, Work
 from gpu.host.builds import Build
 from gpu.opencl import Status
 from gpu.worker.printed import MOST as MAX_PRINTED
@@ -258,15 +258,7 @@ def _has_contents(context: Context, thing: Buffer | Image) -> bool:
 
 def _contents(context: Context, thing: Buffer | Image) -> bytes | None:
     """Its bytes; None: all are zero."""
-    fd = os.memfd_create("gpu-contents", os.MFD_CLOEXEC)
-    try:
-        os.ftruncate(fd, thing.size)
-        context.link.operate(("save", thing.number))
-        context.link.flush(fd)
-        context.link.wait(context.link.message)
-        data = read_file(fd, thing.size)
-    finally:
-        os.close(fd)
+    data = _fetch(context, ("save", thing.number), thing.size, thing.size)
     return data if data.count(0) != len(data) else None
 
 
@@ -274,12 +266,18 @@ def _printed(context: Context) -> bytes:
     """What kernels printed and the guest has not read."""
     if context.link.worker is None:
         return b""
-    fd = os.memfd_create("gpu-printed", os.MFD_CLOEXEC)
+    return _fetch(context, ("save_printed",), 0, MAX_PRINTED)
+
+
+def _fetch(context: Context, operation: Operation, size: int, most: int) -> bytes:
+    """What the worker writes into a file that has `size` bytes before: the first `most`."""
+    fd = os.memfd_create("gpu-saved", os.MFD_CLOEXEC)
     try:
-        context.link.operate(("save_printed",))
+        os.ftruncate(fd, size)
+        context.link.operate(operation)
         context.link.flush(fd)
         context.link.wait(context.link.message)
-        return read_file(fd, MAX_PRINTED)
+        return read_file(fd, most)
     finally:
         os.close(fd)
 

@@ -8,7 +8,6 @@ time.
 from __future__ import annotations
 
 import errno
-import fcntl
 import importlib.util
 import json
 import marshal
@@ -30,6 +29,7 @@ from gpu.host.linker import find_linker
 from gpu.host.processors import Apart
 from gpu.options import OpenClOptions
 from gpu.worker import reports
+from gpu.worker.sealed import sealed_file
 from gpu.worker.spin import Spin
 
 START_SECONDS = 60.0
@@ -52,20 +52,6 @@ _SPIN = 200e-6
 """Seconds of asking again whether there is an answer."""
 _RECEIVED_AT_ONCE = 1 << 16
 _PASSED_ON = ("OCL_ICD_VENDORS", "OCL_ICD_FILENAMES", "LD_LIBRARY_PATH", "LANG", "POCL_DEVICES")
-
-
-def sealed_file(name: str, size: int) -> int:
-    """The descriptor of a file in memory that a worker may be given: it can not shrink, which would
-    end the hypervisor with SIGBUS where that has it mapped."""
-    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        os.ftruncate(fd, size)
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
 
 
 class WorkerLostError(Exception):

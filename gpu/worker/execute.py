@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,14 +19,12 @@ import pyopencl
 
 from gpu.worker import direct, groups
 from gpu.worker.memory import Memories
-from gpu.worker.printed import Printed, prints
+from gpu.worker.printed import COUNT, Printed, prints
 
 cl: Any = pyopencl
 _low: Any = cl._cl
 WINDOW = 256
 _FEW = 4
-_COUNT = struct.Struct("<I")
-"""Before what was printed: how many bytes that is."""
 _BEHIND = 16
 """Commands for one thread that follow one for many without waiting for it."""
 _NAP = 20e-6
@@ -335,8 +332,8 @@ class Executor:
 
     def _read_printed(self, blob: int, at: int, size: int) -> None:
         self._settle_until(0)
-        text = self._printed.take(size - _COUNT.size)
-        data = _COUNT.pack(len(text)) + text
+        text = self._printed.take(size - COUNT.size)
+        data = COUNT.pack(len(text)) + text
         self.memories.blobs[blob].bytes[at : at + size] = data.ljust(size, b"\0")
 
     def _save_printed(self) -> None:

@@ -7,9 +7,13 @@ done; Oclgrind gives it to the C library as it goes, which keeps it until it is 
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
+import struct
 
+from gpu.worker.sealed import sealed_file
+
+COUNT = struct.Struct("<I")
+"""Before text that a guest reads: how many bytes it has."""
 MOST = 1 << 20
 """Bytes that are kept for the guest: more is dropped (CL_DEVICE_PRINTF_BUFFER_SIZE)."""
 PRINTF_ROOM = 16 << 20
@@ -30,10 +34,7 @@ class Printed:
     def __init__(self) -> None:
         self.text = bytearray()
         """What was printed and not taken."""
-        fd = os.memfd_create("gpu-printed", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(fd, PRINTF_ROOM)
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+        fd = sealed_file("gpu-printed", PRINTF_ROOM)
         os.dup2(fd, _OUTPUT)
         os.close(fd)
         self._flush = ctypes.CDLL(None).fflush

@@ -9,11 +9,9 @@ from gpu.core.objects import Buffer
 from gpu.core.schedule import Schedule
 from gpu.core.work import Work
 from gpu.opencl import MemFlags, Status
-from gpu.worker.printed import MOST as MAX_PRINTED
+from gpu.worker import printed
 
 Vector = tuple[int, int, int]
-_COUNT = 4
-"""Bytes of the count before what was printed."""
 
 
 def transfer_cost(context: Schedule, size: int) -> int:
@@ -59,7 +57,7 @@ def transfer(
 def read_printed(context: Schedule, command: protocol.ReadPrinted, found: Found) -> None:
     blob, at = found["blob"], command.blob_offset
     check_range(at, command.size, blob.size)
-    size = min(command.size, _COUNT + MAX_PRINTED)
+    size = min(command.size, printed.COUNT.size + printed.MOST)
     work = Work(None, ("read_printed", blob.number, at, size))
     work.outputs = ((blob, at, size),)
     context.do(work)

@@ -290,7 +290,7 @@ void stream_flush(void) { send(false); }
  * sleep and wake it again is seen here. */
 static bool is_soon_answered(const struct piece *answer)
 {
-    for (unsigned looks = 0; answer && looks < LOOKS; looks++)
+    for (unsigned looks = 0; looks < LOOKS; looks++)
         if (is_answered(answer))
             return true;
     return false;

@@ -144,6 +144,20 @@ def test_interrupt_that_was_to_come_comes_after_a_restore(gpu, driver, rings, be
     assert (before, driver.take_interrupt()) == (0, USED)
 
 
+def test_window_goes_on_after_a_restore(gpu, driver, rings, bench, build):
+    rings.complete(1)
+    driver.take_interrupt()
+    other_bench = Bench()
+    other_bench.memory = bench.memory
+    other = build(other_bench)
+
+    other.load(cbor2.loads(cbor2.dumps(gpu.save())))
+    driver.device = other
+    driver.submit(b"run")
+
+    assert driver.take_interrupt() == 0
+
+
 def test_submissions_without_fences_that_follow_closely_interrupt_once(driver, core, bench):
     driver.context()
     bench.clock.advance(WINDOW)
